@@ -2,7 +2,8 @@
 //! as far as the kinds here need them.
 //!
 //! Each plugin is a function over the object; those that change come before those that only
-//! refuse. Escalation checks of RBAC run here too, because they need the same things.
+//! refuse, and once more where policies or webhooks have changed it after them. Escalation checks of
+//! RBAC run here too, because they need the same things.
 //!
 //! **Invariant:** a plugin that cannot find out refuses.
 
@@ -164,6 +165,10 @@ async fn change_all(
     change(&call.server.admission, attributes, new).await?;
     let by_policies = policy::mutate(call, attributes, new).await?;
     let by_webhooks = webhook::mutate(call, attributes, new, &mut effects.warnings).await?;
+    if by_policies.is_changed || by_webhooks.is_changed {
+        // A container that they have added gets what every other one has.
+        change(&call.server.admission, attributes, new).await?;
+    }
     policy::mutate_again(call, attributes, new, by_policies).await?;
     webhook::mutate_again(call, attributes, new, &mut effects.warnings, by_webhooks).await
 }
@@ -187,7 +192,8 @@ async fn check_all(
         // Tried again, under another name.
         Some(_) => None,
     };
-    resource_quota::check(&*context.objects, attributes, new)?;
+    let now = call.server.clock.now();
+    resource_quota::check(&*context.objects, attributes, new, now)?;
     Ok(turn)
 }
 

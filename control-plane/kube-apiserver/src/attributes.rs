@@ -9,6 +9,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde_json::Value;
 
 use crate::{
+    convert::custom,
     resources::Resource,
     selectors::{Fields, Labels},
     status::Status,
@@ -87,7 +88,10 @@ fn pointer(field: &str) -> String {
 
 impl Attributes {
     pub(crate) fn of(group: &str, plural: &str, bytes: &[u8]) -> Self {
-        let object: Value = serde_json::from_slice(bytes).unwrap_or_default();
+        Self::of_object(group, plural, &serde_json::from_slice(bytes).unwrap_or_default())
+    }
+
+    fn of_object(group: &str, plural: &str, object: &Value) -> Self {
         let text = |value: &Value| match value {
             Value::String(text) => text.clone(),
             Value::Null => String::new(),
@@ -143,6 +147,8 @@ pub(crate) struct Selection {
     pub(crate) fields: Fields,
     /// `selectableFields` of a custom resource.
     selectable: Arc<[String]>,
+    /// It is the object as the version shows it that is selected, not the one that is stored.
+    is_of_shown: bool,
 }
 
 impl Selection {
@@ -172,8 +178,34 @@ impl Selection {
             };
             return Err(Status::bad_request(why));
         }
+        let is_converted =
+            custom::needs_webhook(resource) && !(labels.is_empty() && fields.is_empty());
+        let names_own = fields.names().any(|it| own.iter().any(|own| own == it));
         let (group, plural) = resource.storage();
-        Ok(Self { group: group.into(), plural: plural.into(), labels, fields, selectable: own })
+        Ok(Self {
+            group: group.into(),
+            plural: plural.into(),
+            labels,
+            fields,
+            selectable: own,
+            is_of_shown: is_converted || names_own,
+        })
+    }
+
+    /// Whether only the object as it is shown can be selected, by [`Self::matches_shown`].
+    pub(crate) fn is_of_shown(&self) -> bool {
+        self.is_of_shown
+    }
+
+    /// Of a custom resource in the version that was asked for, with its defaults.
+    pub(crate) fn matches_shown(&self, object: &Value) -> bool {
+        let attributes = Attributes::of_object(&self.group, &self.plural, object);
+        let own = self.selectable.iter().map(|path| (path.as_str(), own_field(object, path)));
+        let own: BTreeMap<&str, String> = own.collect();
+        self.labels.matches(&attributes.labels)
+            && self.fields.matches(|field| {
+                own.get(field).map_or_else(|| attributes.field(field), String::as_str)
+            })
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -193,17 +225,7 @@ impl Selection {
         }
         let derive = |bytes: &[u8]| Attributes::of(&self.group, &self.plural, bytes);
         let Some(attributes) = record.memo(derive) else { return false };
-        if !self.labels.matches(&attributes.labels) {
-            return false;
-        }
-        if self.selectable.is_empty() {
-            return self.fields.matches(|field| attributes.field(field));
-        }
-        // What is selectable changes with the definition: nothing of it is kept with the record.
-        let object: Value = serde_json::from_slice(&record.value).unwrap_or_default();
-        let own = self.selectable.iter().map(|path| (path.as_str(), own_field(&object, path)));
-        let own: BTreeMap<&str, String> = own.collect();
-        self.fields
-            .matches(|field| own.get(field).map_or_else(|| attributes.field(field), String::as_str))
+        self.labels.matches(&attributes.labels)
+            && self.fields.matches(|field| attributes.field(field))
     }
 }

@@ -167,7 +167,7 @@ pub(crate) fn typed(
 /// A custom resource: its metadata has a type, the rest has a schema. What does not fit into the
 /// schema is told by validation.
 fn own(custom: &Custom, value: &mut Value) -> check::Findings {
-    let metadata = schema::find("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta");
+    let metadata = schema::find(schema::METADATA);
     let found = match (metadata, value.get_mut("metadata")) {
         (Some(shape), Some(metadata)) => check::object(metadata, &shape),
         _ => check::Findings::default(),

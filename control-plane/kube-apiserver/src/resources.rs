@@ -106,6 +106,11 @@ impl Resource {
         }
     }
 
+    /// A question to the authenticator or the authorizer.
+    pub(crate) fn is_review(&self) -> bool {
+        self.is_virtual && matches!(&*self.group, "authentication.k8s.io" | "authorization.k8s.io")
+    }
+
     /// Whether objects of it are in the store.
     pub(crate) fn is_stored(&self) -> bool {
         !self.is_virtual && !self.is_computed

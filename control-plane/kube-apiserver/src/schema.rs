@@ -22,6 +22,9 @@ use serde_json::Value;
 
 pub(crate) use self::merge_keys::{ListType, Merge};
 
+/// The type of every object's `metadata`.
+pub(crate) const METADATA: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
+
 /// The type of a field or of an element.
 #[derive(Clone, Debug)]
 pub(crate) enum Shape {

@@ -20,6 +20,8 @@ pub struct Status {
     pub details: Value,
     /// Seconds for `Retry-After`.
     pub retry_after: Option<u32>,
+    /// With which a list that outlived its revision can go on.
+    pub go_on: Option<String>,
 }
 
 impl fmt::Display for Status {
@@ -33,7 +35,7 @@ impl std::error::Error for Status {}
 impl Status {
     pub fn new(code: StatusCode, reason: &'static str, message: impl Into<String>) -> Self {
         let message = message.into();
-        Self { code, reason, message, details: Value::Null, retry_after: None }
+        Self { code, reason, message, details: Value::Null, retry_after: None, go_on: None }
     }
 
     fn about(mut self, kind: &str, name: &str) -> Self {
@@ -191,6 +193,9 @@ impl Status {
         });
         if self.reason.is_empty() {
             value.as_object_mut().expect("made as an object above").remove("reason");
+        }
+        if let Some(token) = &self.go_on {
+            value["metadata"]["continue"] = token.as_str().into();
         }
         if !self.details.is_null() {
             value["details"] = self.details.clone();

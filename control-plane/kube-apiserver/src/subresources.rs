@@ -15,7 +15,7 @@ use crate::{
     server::Call,
     status::Status,
     strategy::Part,
-    verbs::{get, modify, patch, write},
+    verbs::{create, get, modify, patch, write},
 };
 
 /// Answers a subresource other than `status`.
@@ -54,8 +54,10 @@ pub(crate) async fn review(call: &mut Call) -> Result<Answer, Status> {
     if call.resource.is("", "bindings") {
         return binding::bind(call).await;
     }
+    let mut body = write::decode(call)?;
+    create::set_namespace(call, &mut body)?;
+    admission::admit(call, Operation::Create, None, &mut body).await?;
     let (server, user, info) = (call.server.clone(), call.user.clone(), call.info.clone());
-    let body = write::decode(call)?;
     let answer = match info.group.as_str() {
         "authentication.k8s.io" => {
             authn::create_review(&server.authenticator, &user, &info, body).await

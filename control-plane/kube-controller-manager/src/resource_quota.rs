@@ -13,9 +13,7 @@ use k8s_openapi::{
     api::core::v1::{PersistentVolumeClaim, Pod, ResourceQuota, ResourceQuotaSpec, Service},
     apimachinery::pkg::api::resource::Quantity as ApiQuantity,
 };
-use resources::{
-    Amounts, Format, Quantity, pod_limits, pod_requests, quota_covers, quota_has_scopes,
-};
+use resources::{Format, PodUsage, Quantity, quota_covers, quota_has_scopes};
 use serde_json::json;
 
 use crate::{Context, pods};
@@ -125,7 +123,7 @@ impl Namespace<'_> {
         let names = quota.hard.iter().flat_map(BTreeMap::keys);
         let amounts = names.filter_map(|name| {
             let of_objects = if is_limited { None } else { self.of_objects(name) };
-            let amount = of_objects.or_else(|| of_pods.find(name))?;
+            let amount = of_objects.or_else(|| of_pods.amount(name))?;
             Some((name.clone(), amount.into()))
         });
         amounts.collect()
@@ -161,12 +159,11 @@ impl Namespace<'_> {
     }
 
     /// Of the pods that the quota is about and that take room.
-    fn of_pods(&self, quota: &ResourceQuotaSpec) -> Totals {
-        let mut totals = Totals { requests: Amounts::default(), limits: Amounts::default() };
+    fn of_pods(&self, quota: &ResourceQuotaSpec) -> PodUsage {
+        let mut totals = PodUsage::default();
         let pods = self.pods.iter().filter(|it| !pods::is_over(it) && !self.is_stuck(it));
         for pod in pods.filter(|it| quota_covers(quota, it)) {
-            totals.requests.add(&pod_requests(pod));
-            totals.limits.add(&pod_limits(pod));
+            totals.add(pod);
         }
         totals
     }
@@ -212,31 +209,6 @@ fn storage(claims: &[Arc<PersistentVolumeClaim>]) -> Quantity {
         requests.get("storage")?.0.parse::<Quantity>().ok()
     });
     wanted.fold(Quantity::new(0, Format::BinarySi), Quantity::plus)
-}
-
-/// What pods ask for together.
-struct Totals {
-    requests: Amounts,
-    limits: Amounts,
-}
-
-impl Totals {
-    fn find(&self, name: &str) -> Option<Quantity> {
-        let (amounts, resource) = match name.split_once('.') {
-            Some(("limits", resource)) => (&self.limits, resource),
-            Some(("requests", resource)) => (&self.requests, resource),
-            _ if ["cpu", "memory", "ephemeral-storage", "pods"].contains(&name) => {
-                (&self.requests, name)
-            }
-            _ => return None,
-        };
-        let amount = amounts.amount(resource);
-        Some(match resource {
-            "cpu" => Quantity::from_millis(amount),
-            "memory" | "ephemeral-storage" => Quantity::new(amount, Format::BinarySi),
-            _ => Quantity::new(amount, Format::DecimalSi),
-        })
-    }
 }
 
 #[cfg(test)]

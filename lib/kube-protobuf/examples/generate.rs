@@ -7,7 +7,7 @@
 //! type is a scalar's or a message's name, behind `[` if it is repeated and behind `{` if it is a
 //! map, with a `!` behind it if the schema requires the field. A message that
 //! JSON shows in the message around it becomes a nested table. Fields that are newer than the crate
-//! are listed on standard error; they cannot be read or written as protobuf until it has them.
+//! are listed on standard error: `newer.json` has them, by hand.
 //!
 //! ```text
 //! cargo run -p kube-protobuf --example generate -- ~/.cargo/registry/src/*/k8s-pb-0.9.0/src \

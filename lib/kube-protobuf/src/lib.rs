@@ -5,13 +5,6 @@
 //! behind their lengths, each with an object in an envelope of its own.
 //!
 //! Upstream: k8s.io/apimachinery/pkg/runtime/serializer/protobuf, and generated.proto of k8s.io/api.
-//!
-//! Deviation: the fields that 1.36 is the first to have are neither read nor written (see
-//! `examples/generate.rs`; the crate that their numbers come from is of 1.35):
-//! `schedulingGroup` and `nodeAllocatableResourceClaimStatuses` of pods, the `message` of a
-//! resource's health, `volumeStatus` of a container's mounts, lists as attributes and
-//! `nodeAllocatableResourceMappings` of devices, `preventPodSchedulingIfMissing` of CSI drivers,
-//! `shardInfo` of lists.
 
 mod json;
 mod plan;

@@ -90,9 +90,10 @@ fn put(out: &mut Map<String, Value>, field: &Field, wire: Wire<'_>, depth: usize
             let list = out.entry(name).or_insert_with(|| Value::Array(Vec::new()));
             let Value::Array(items) = list else { return Err(ProtobufError::Malformed) };
             match (kind, wire) {
-                (Kind::Integer, Wire::Bytes(mut packed)) => {
+                (Kind::Integer | Kind::Boolean, Wire::Bytes(mut packed)) => {
                     while !packed.is_empty() {
-                        items.push(signed(varint(&mut packed)?).into());
+                        let one = Wire::Varint(varint(&mut packed)?);
+                        items.push(value(kind, one, depth)?);
                     }
                 }
                 (kind, wire) => items.push(value(kind, wire, depth)?),

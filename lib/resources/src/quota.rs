@@ -1,15 +1,16 @@
-//! Which pods a ResourceQuota is about.
+//! Which pods a ResourceQuota is about, and what they take of it.
 //!
 //! A quota without scopes is about everything of its namespace; one with scopes only about the pods
 //! that are in all of them, and about nothing else.
 //!
-//! Upstream: `pkg/quota/v1/evaluator/core/pods.go` (`podMatchesScopeFunc`).
+//! Upstream: `pkg/quota/v1/evaluator/core/pods.go` (`podMatchesScopeFunc`,
+//! `podComputeUsageHelper`).
 
 use k8s_openapi::api::core::v1::{
     Pod, PodAffinityTerm, PodSpec, ResourceQuotaSpec, ScopedResourceSelectorRequirement,
 };
 
-use crate::{QosClass, qos_class};
+use crate::{Amounts, Format, QosClass, Quantity, pod_limits, pod_requests, qos_class};
 
 /// Whether the quota is limited to some pods.
 pub fn quota_has_scopes(quota: &ResourceQuotaSpec) -> bool {
@@ -21,6 +22,42 @@ pub fn quota_covers(quota: &ResourceQuotaSpec, pod: &Pod) -> bool {
     let default = PodSpec::default();
     let spec = pod.spec.as_ref().unwrap_or(&default);
     requirements(quota).all(|it| is_in(&it, spec))
+}
+
+/// What pods take together of the resources that a quota limits.
+#[derive(Clone, Debug, Default)]
+pub struct PodUsage {
+    requests: Amounts,
+    limits: Amounts,
+}
+
+impl PodUsage {
+    pub fn add(&mut self, pod: &Pod) {
+        self.requests.add(&pod_requests(pod));
+        self.limits.add(&pod_limits(pod));
+    }
+
+    /// The amount of what a quota calls `name`; `None`: it is not about what pods take.
+    pub fn amount(&self, name: &str) -> Option<Quantity> {
+        const SIZES: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
+        let is_size = |it: &str| SIZES.contains(&it);
+        let is_request = |it: &str| is_size(it) || it.starts_with("hugepages-") || it.contains('/');
+        let (amounts, resource) = match name.split_once('.') {
+            Some(("limits", it)) if is_size(it) => (&self.limits, it),
+            Some(("requests", it)) if is_request(it) => (&self.requests, it),
+            _ if is_size(name) || name.starts_with("hugepages-") || name == "pods" => {
+                (&self.requests, name)
+            }
+            _ => return None,
+        };
+        let amount = amounts.amount(resource);
+        Some(match resource {
+            "cpu" => Quantity::from_millis(amount),
+            "memory" | "ephemeral-storage" => Quantity::new(amount, Format::BinarySi),
+            it if it.starts_with("hugepages-") => Quantity::new(amount, Format::BinarySi),
+            _ => Quantity::new(amount, Format::DecimalSi),
+        })
+    }
 }
 
 fn requirements(
@@ -93,6 +130,38 @@ mod tests {
         full.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
         let pod: Pod = serde_json::from_value(json!({ "spec": full })).unwrap();
         quota_covers(&serde_json::from_value(quota).unwrap(), &pod)
+    }
+
+    #[test]
+    fn pods_take_what_they_ask_for_under_the_names_that_quotas_have_for_it() {
+        let pod: Pod = serde_json::from_value(json!({ "spec": {
+            "containers": [{ "name": "c", "resources": {
+                "requests": { "cpu": "500m", "example.com/dongle": "2", "hugepages-2Mi": "4Mi" },
+                "limits": { "memory": "1Gi" } } }],
+            "overhead": { "cpu": "100m" } } }))
+        .unwrap();
+        let mut usage = PodUsage::default();
+        usage.add(&pod);
+        usage.add(&pod);
+        for (name, expected) in [
+            ("pods", Some("2")),
+            ("cpu", Some("1200m")),
+            ("requests.cpu", Some("1200m")),
+            ("limits.cpu", Some("0")),
+            ("limits.memory", Some("2Gi")),
+            ("requests.example.com/dongle", Some("4")),
+            ("hugepages-2Mi", Some("8Mi")),
+            ("requests.hugepages-2Mi", Some("8Mi")),
+            // Nobody limits these, or they are of other kinds.
+            ("limits.example.com/dongle", None),
+            ("example.com/dongle", None),
+            ("requests.storage", None),
+            ("services", None),
+            ("gold.storageclass.storage.k8s.io/requests.storage", None),
+        ] {
+            let found = usage.amount(name).map(|it| it.to_string());
+            assert_eq!(found.as_deref(), expected, "{name}");
+        }
     }
 
     #[test]

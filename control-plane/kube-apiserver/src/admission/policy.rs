@@ -5,8 +5,9 @@
 //! the moment at which it is acknowledged; what is compiled is kept until its policy changes.
 //!
 //! **Invariant:** a policy that cannot be evaluated refuses, unless its `failurePolicy` is `Ignore`.
-//! Configurations of admission themselves pass unasked, so that a broken policy can be mended. An
-//! evaluation ends when its budget is used up (see [`crate::cel`]).
+//! Configurations of admission themselves pass unasked, so that a broken policy can be mended, and so
+//! do reviews of access and of tokens, which everything else asks for. An evaluation ends when its
+//! budget is used up (see [`crate::cel`]).
 //!
 //! Upstream: k8s.io/apiserver/pkg/admission/plugin/policy.
 
@@ -103,7 +104,9 @@ pub(super) async fn mutate(
     }
     let catalog = call.server.catalog();
     let round = Round::of(call, &catalog, attributes)?;
+    let before = new.clone();
     mutating::run(&round, &known.mutating, new, &mut mutated).await?;
+    mutated.is_changed = before != *new;
     Ok(mutated)
 }
 
@@ -143,7 +146,7 @@ pub(super) async fn validate(
 }
 
 fn is_exempt(resource: &Resource) -> bool {
-    resource.group == EXEMPT
+    resource.group == EXEMPT || resource.is_review()
 }
 
 /// A request as one version of its resource shows it, for all policies that see that version.

@@ -1,24 +1,34 @@
 //! ResourceQuota: a namespace holds no more than its quotas allow.
 //!
+//! What is made counts as a whole, what is changed by how much more it takes: a Service that becomes
+//! one of another type, a claim that grows, a pod that is resized.
+//!
 //! Upstream: apiserver/pkg/admission/plugin/resourcequota.
-//! Deviation: usage is counted from the objects at each creation instead of being kept in the
-//! quota's status; creations in a namespace with quotas take turns until they are stored.
+//! Deviation: usage is counted from the objects at each write instead of being kept in the
+//! quota's status; writes that count in a namespace with quotas take turns until they are stored.
+
+mod usage;
+
+#[cfg(test)]
+mod tests;
 
 use std::{collections::HashMap, sync::Arc};
 
-use k8s_openapi::api::core::v1::{Pod, ResourceQuotaSpec};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ResourceQuotaSpec;
 use parking_lot::Mutex;
-use resources::{Format, Quantity, quota_covers, quota_has_scopes};
+use resources::{Quantity, quota_has_scopes};
 use serde_json::Value;
 use tokio::sync::OwnedMutexGuard;
 
+use self::usage::{Counted, missing};
 use super::{Attributes, Operation};
 use crate::{
-    authz::{Objects, items, text},
+    authz::{Objects, text},
     status::Status,
 };
 
-/// One creation at a time in each namespace that has quotas.
+/// One write that counts at a time in each namespace that has quotas.
 #[derive(Debug, Default)]
 pub(crate) struct Turns(Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>);
 
@@ -49,179 +59,131 @@ pub(super) async fn turn(
     Some(turns.take(namespace).await)
 }
 
+/// Whether what a namespace holds may become more by this.
 fn is_counted(attributes: &Attributes<'_>) -> bool {
-    let info = attributes.info;
-    let is_new = attributes.operation == Operation::Create && info.subresource.is_empty();
-    is_new && !info.namespace.is_empty()
+    let is_question = attributes.is_about("authorization.k8s.io", "localsubjectaccessreviews");
+    if is_question || attributes.info.namespace.is_empty() {
+        return false;
+    }
+    match attributes.operation {
+        Operation::Create => attributes.info.subresource.is_empty(),
+        Operation::Update => ["services", "persistentvolumeclaims", "pods/resize"]
+            .iter()
+            .any(|it| attributes.is_about("", it)),
+        Operation::Delete | Operation::Connect => false,
+    }
 }
 
 pub(super) fn check(
     objects: &dyn Objects,
     attributes: &Attributes<'_>,
     object: &Value,
+    now: Timestamp,
 ) -> Result<(), Status> {
     if !is_counted(attributes) {
         return Ok(());
     }
+    let kind = attributes.info.group_resource();
+    let request = Request { objects, attributes, object, kind: &kind, now };
     for quota in objects.list("resourcequotas", &attributes.info.namespace) {
-        check_one(objects, attributes, object, &quota)?;
+        request.check(&quota)?;
     }
     Ok(())
 }
 
-fn check_one(
-    objects: &dyn Objects,
-    attributes: &Attributes<'_>,
-    object: &Value,
-    quota: &Value,
-) -> Result<(), Status> {
-    let kind = attributes.info.group_resource();
-    let name = text(quota, "/metadata/name");
-    let scoped = scoped(quota);
-    if !is_about(scoped.as_ref(), &kind, object) {
-        return Ok(());
-    }
-    let hard = quota.pointer("/spec/hard").and_then(Value::as_object);
-    let mut open = Vec::new();
-    let mut over: Vec<[String; 3]> = Vec::new();
-    let mut known: Option<Vec<Arc<Value>>> = None;
-    for (resource, limit) in hard.into_iter().flatten() {
-        let Some(limit) = limit.as_str().and_then(|it| it.parse::<Quantity>().ok()) else {
-            continue;
+/// One write, before the quotas of its namespace.
+struct Request<'a> {
+    objects: &'a dyn Objects,
+    attributes: &'a Attributes<'a>,
+    object: &'a Value,
+    kind: &'a str,
+    now: Timestamp,
+}
+
+/// What a quota names and the write takes more of.
+struct Asked<'a> {
+    resource: &'a str,
+    limit: Quantity,
+    requested: Quantity,
+    used: Quantity,
+}
+
+impl Request<'_> {
+    fn check(&self, quota: &Value) -> Result<(), Status> {
+        let name = text(quota, "/metadata/name");
+        let scoped = scoped(quota);
+        if !self.counted(self.object).is_in(scoped.as_ref()) {
+            return Ok(());
+        }
+        let hard = hard(quota);
+        let open = missing(self.kind, self.object, hard.iter().map(|(name, _)| *name));
+        if !open.is_empty() {
+            let why = format!("failed quota: {name}: must specify {open}");
+            return Err(self.attributes.forbidden(self.object, &why));
+        }
+        let mut asked = self.asked(&hard, scoped.as_ref());
+        if asked.is_empty() {
+            return Ok(());
+        }
+        for object in self.objects.list(self.kind, &self.attributes.info.namespace) {
+            let object = self.counted(&object);
+            if object.is_in(scoped.as_ref()) {
+                for it in &mut asked {
+                    it.used = it.used.plus(object.amount(it.resource).unwrap_or(Quantity::ZERO));
+                }
+            }
+        }
+        asked.retain(|it| it.used.plus(it.requested) > it.limit);
+        if asked.is_empty() {
+            return Ok(());
+        }
+        let column = |of: fn(&Asked<'_>) -> Quantity| -> String {
+            let all = asked.iter().map(|it| format!("{}={}", it.resource, of(it)));
+            all.collect::<Vec<_>>().join(",")
         };
-        let Some(requested) = usage(&kind, resource, object) else { continue };
-        if kind == "pods" && is_left_open(object, resource) {
-            open.push(format!("{resource} for: {}", names_without(object, resource).join(",")));
-            continue;
-        }
-        if requested.is_zero() {
-            continue;
-        }
-        let existing = known.get_or_insert_with(|| objects.list(&kind, &attributes.info.namespace));
-        let used = existing
-            .iter()
-            .filter(|it| counts(&kind, it) && is_about(scoped.as_ref(), &kind, it))
-            .filter_map(|it| usage(&kind, resource, it))
-            .fold(Quantity::ZERO, Quantity::plus);
-        if used.plus(requested) > limit {
-            over.push([requested, used, limit].map(|amount| format!("{resource}={amount}")));
-        }
+        let why = format!(
+            "exceeded quota: {name}, requested: {}, used: {}, limited: {}",
+            column(|it| it.requested),
+            column(|it| it.used),
+            column(|it| it.limit)
+        );
+        Err(self.attributes.forbidden(self.object, &why))
     }
-    if !open.is_empty() {
-        let why = format!("failed quota: {name}: must specify {}", open.join("; "));
-        return Err(attributes.forbidden(object, &why));
+
+    fn counted<'a>(&'a self, object: &'a Value) -> Counted<'a> {
+        Counted::of(self.kind, object, self.now)
     }
-    if over.is_empty() {
-        return Ok(());
+
+    /// Less what the object takes already, where the quota counts it as it was.
+    fn asked<'a>(
+        &self,
+        hard: &[(&'a str, Quantity)],
+        scoped: Option<&ResourceQuotaSpec>,
+    ) -> Vec<Asked<'a>> {
+        let new = self.counted(self.object);
+        let old = self.attributes.old.map(|it| self.counted(it)).filter(|it| it.is_in(scoped));
+        let mut asked = Vec::new();
+        for (resource, limit) in hard {
+            let Some(wanted) = new.amount(resource) else { continue };
+            let had = old.as_ref().and_then(|it| it.amount(resource)).unwrap_or(Quantity::ZERO);
+            if wanted > had {
+                let (requested, used) = (wanted.minus(had), Quantity::ZERO);
+                asked.push(Asked { resource, limit: *limit, requested, used });
+            }
+        }
+        asked
     }
-    let column = |index: usize| -> String {
-        over.iter().map(|row| row[index].as_str()).collect::<Vec<_>>().join(",")
-    };
-    let why = format!(
-        "exceeded quota: {name}, requested: {}, used: {}, limited: {}",
-        column(0),
-        column(1),
-        column(2)
-    );
-    Err(attributes.forbidden(object, &why))
+}
+
+/// What the quota limits, and to how much.
+fn hard(quota: &Value) -> Vec<(&str, Quantity)> {
+    let hard = quota.pointer("/spec/hard").and_then(Value::as_object);
+    let all = hard.into_iter().flatten();
+    all.filter_map(|(name, limit)| Some((name.as_str(), limit.as_str()?.parse().ok()?))).collect()
 }
 
 /// The quota, where it is limited to some pods.
 fn scoped(quota: &Value) -> Option<ResourceQuotaSpec> {
     let spec = serde_json::from_value(quota.get("spec")?.clone()).ok()?;
     Some(spec).filter(quota_has_scopes)
-}
-
-/// A quota with scopes is about pods that are in them, and nothing else.
-fn is_about(scoped: Option<&ResourceQuotaSpec>, kind: &str, object: &Value) -> bool {
-    let Some(quota) = scoped else { return true };
-    kind == "pods"
-        && serde_json::from_value::<Pod>(object.clone()).is_ok_and(|it| quota_covers(quota, &it))
-}
-
-/// How much of a quota's resource an object of this kind takes; `None`: none of its business.
-fn usage(kind: &str, resource: &str, object: &Value) -> Option<Quantity> {
-    let one = Quantity::new(1, Format::DecimalSi);
-    if let Some(counted) = resource.strip_prefix("count/") {
-        return (counted == kind).then_some(one);
-    }
-    match (kind, resource) {
-        (
-            "pods"
-            | "services"
-            | "secrets"
-            | "configmaps"
-            | "persistentvolumeclaims"
-            | "replicationcontrollers"
-            | "resourcequotas",
-            resource,
-        ) if resource == kind => Some(one),
-        ("services", "services.nodeports") => {
-            let is_node = matches!(text(object, "/spec/type"), "NodePort" | "LoadBalancer");
-            let ports = if is_node { items(object, "/spec/ports").len() } else { 0 };
-            Some(Quantity::new(i64::try_from(ports).unwrap_or(i64::MAX), Format::DecimalSi))
-        }
-        ("services", "services.loadbalancers") => {
-            let is_balancer = text(object, "/spec/type") == "LoadBalancer";
-            Some(if is_balancer { one } else { Quantity::ZERO })
-        }
-        ("persistentvolumeclaims", "requests.storage") => {
-            let storage = text(object, "/spec/resources/requests/storage");
-            Some(storage.parse().unwrap_or_default())
-        }
-        ("pods", resource) => {
-            let (part, name) = compute(resource)?;
-            Some(pod_total(object, part, name))
-        }
-        _ => None,
-    }
-}
-
-/// `requests.cpu`, `limits.memory` and the short forms of the requests.
-fn compute(resource: &str) -> Option<(&'static str, &str)> {
-    match resource {
-        "cpu" | "memory" | "ephemeral-storage" => Some(("requests", resource)),
-        resource => match resource.split_once('.')? {
-            ("requests", name) => Some(("requests", name)),
-            ("limits", name) => Some(("limits", name)),
-            _ => None,
-        },
-    }
-}
-
-/// The larger of the containers' sum and the largest init container.
-fn pod_total(pod: &Value, part: &str, resource: &str) -> Quantity {
-    let all = |pointer: &str| amounts(pod, pointer, part, resource);
-    let sum = all("/spec/containers").into_iter().flatten().fold(Quantity::ZERO, Quantity::plus);
-    let init = all("/spec/initContainers").into_iter().flatten();
-    init.fold(sum, |most, it| if it > most { it } else { most })
-}
-
-fn amounts(pod: &Value, pointer: &str, part: &str, resource: &str) -> Vec<Option<Quantity>> {
-    let amount = |container: &Value| {
-        let list = container.get("resources")?.get(part)?;
-        list.get(resource)?.as_str()?.parse().ok()
-    };
-    items(pod, pointer).iter().map(amount).collect()
-}
-
-/// A pod under a quota of cpu or memory says how much it wants.
-fn is_left_open(pod: &Value, resource: &str) -> bool {
-    !names_without(pod, resource).is_empty()
-}
-
-fn names_without<'a>(pod: &'a Value, resource: &str) -> Vec<&'a str> {
-    let Some((part, name)) = compute(resource) else { return Vec::new() };
-    if !matches!(name, "cpu" | "memory") {
-        return Vec::new();
-    }
-    let amounts = amounts(pod, "/spec/containers", part, name);
-    let containers = items(pod, "/spec/containers").iter();
-    let missing = containers.zip(amounts).filter(|(_, amount)| amount.is_none());
-    missing.map(|(container, _)| text(container, "/name")).collect()
-}
-
-/// A pod that has ended takes nothing.
-fn counts(kind: &str, object: &Value) -> bool {
-    kind != "pods" || !matches!(text(object, "/status/phase"), "Succeeded" | "Failed")
 }

@@ -45,7 +45,7 @@ async fn run(
 ) -> Result<(), Status> {
     change(context, attributes, new).await?;
     check(context, attributes, new).await?;
-    resource_quota::check(&*context.objects, attributes, new)
+    resource_quota::check(&*context.objects, attributes, new, jiff::Timestamp::UNIX_EPOCH)
 }
 
 struct Handle(Arc<Memory>);

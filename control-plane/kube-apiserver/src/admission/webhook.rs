@@ -74,9 +74,12 @@ impl Webhooks {
     }
 }
 
-/// Who was asked and wants to know of later changes, and what the object was when that was over.
 #[derive(Default)]
-pub(super) struct Mutated(Vec<(usize, Value)>);
+pub(super) struct Mutated {
+    /// Who was asked and wants to know of later changes, and what the object was when that was over.
+    again: Vec<(usize, Value)>,
+    pub(super) is_changed: bool,
+}
 
 /// Lets mutating webhooks change the object.
 pub(super) async fn mutate(
@@ -94,8 +97,10 @@ pub(super) async fn mutate(
     let catalog = call.server.catalog();
     let round = Round::of(call, &catalog, attributes)?;
     for (index, webhook) in known.mutating.iter().enumerate() {
-        if round.ask(webhook, new, warnings).await? && webhook.is_reinvoked {
-            asked.0.push((index, new.clone()));
+        let Some(is_changed) = round.ask(webhook, new, warnings).await? else { continue };
+        asked.is_changed |= is_changed;
+        if webhook.is_reinvoked {
+            asked.again.push((index, new.clone()));
         }
     }
     Ok(asked)
@@ -109,14 +114,14 @@ pub(super) async fn mutate_again(
     warnings: &mut Vec<String>,
     asked: Mutated,
 ) -> Result<(), Status> {
-    if asked.0.is_empty() {
+    if asked.again.is_empty() {
         return Ok(());
     }
     let context = &call.server.admission;
     let known = context.webhooks.known(context);
     let catalog = call.server.catalog();
     let round = Round::of(call, &catalog, attributes)?;
-    for (index, left) in asked.0 {
+    for (index, left) in asked.again {
         if let Some(webhook) = known.mutating.get(index).filter(|_| left != *new) {
             round.ask(webhook, new, warnings).await?;
         }
@@ -149,17 +154,18 @@ fn is_exempt(resource: &Resource) -> bool {
 }
 
 impl Round<'_> {
-    /// Asks one webhook if it wants to be. Says whether it was; `object` may be another afterwards.
+    /// Asks one webhook if it wants to be. Says whether `object` is another afterwards; `None`: it was
+    /// not asked.
     async fn ask(
         &self,
         webhook: &configuration::Webhook,
         object: &mut Value,
         warnings: &mut Vec<String>,
-    ) -> Result<bool, Status> {
+    ) -> Result<Option<bool>, Status> {
         let asked = Asked { round: self, object };
-        let Some(resource) = webhook.matcher.wants(&asked)? else { return Ok(false) };
+        let Some(resource) = webhook.matcher.wants(&asked)? else { return Ok(None) };
         if !self.meets_conditions(webhook, &resource, object).await? {
-            return Ok(false);
+            return Ok(None);
         }
         let request = self.request(&resource, object);
         if self.is_dry_run && !webhook.is_harmless {
@@ -173,21 +179,25 @@ impl Round<'_> {
             Ok(answer) => answer,
             Err(error) => {
                 webhook.failed(&error)?;
-                return Ok(true);
+                return Ok(Some(false));
             }
         };
         warnings.extend(answer.warnings);
         if let Some(refusal) = answer.refusal {
             return Err(refusal);
         }
+        let mut is_changed = false;
         if let Some(patch) = answer.patch {
             let changed = self.patched(&resource, object, &patch);
             match changed {
-                Ok(changed) => *object = changed,
+                Ok(changed) => {
+                    is_changed = changed != *object;
+                    *object = changed;
+                }
                 Err(why) => webhook.failed(&client::CallError::Patch { why })?,
             }
         }
-        Ok(true)
+        Ok(Some(is_changed))
     }
 
     async fn meets_conditions(

@@ -6,17 +6,21 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde_json::Value;
 
-use super::{Field, ListType, Merge, Object, Shape};
+use super::{Field, ListType, METADATA, Merge, Object, Shape};
 
 /// A custom resource's type: its own schema under the fields that every object has.
 pub(crate) fn root(kind: &str, schema: &Value) -> Arc<Object> {
     let mut root = object(kind, schema);
-    let plain = |shape| Field { shape, merge: Merge::default(), is_always_there: false };
-    root.fields.insert("apiVersion".into(), plain(Shape::String));
-    root.fields.insert("kind".into(), plain(Shape::String));
-    let metadata = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
-    root.fields.insert("metadata".into(), plain(Shape::Named(metadata.into())));
+    add_common(&mut root);
     Arc::new(root)
+}
+
+/// What every object has, also one within another.
+fn add_common(object: &mut Object) {
+    let plain = |shape| Field { shape, merge: Merge::default(), is_always_there: false };
+    object.fields.insert("apiVersion".into(), plain(Shape::String));
+    object.fields.insert("kind".into(), plain(Shape::String));
+    object.fields.insert("metadata".into(), plain(Shape::Named(METADATA.into())));
 }
 
 fn object(name: &str, schema: &Value) -> Object {
@@ -28,12 +32,12 @@ fn object(name: &str, schema: &Value) -> Object {
             properties.iter().map(|(name, it)| (name.clone(), field(name, it))).collect()
         }
     };
-    Object {
-        name: name.into(),
-        fields,
-        is_open,
-        is_atomic: schema["x-kubernetes-map-type"] == "atomic",
+    let is_atomic = schema["x-kubernetes-map-type"] == "atomic";
+    let mut object = Object { name: name.into(), fields, is_open, is_atomic };
+    if schema["x-kubernetes-embedded-resource"] == true {
+        add_common(&mut object);
     }
+    object
 }
 
 fn field(name: &str, schema: &Value) -> Field {

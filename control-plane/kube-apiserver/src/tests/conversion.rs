@@ -70,8 +70,11 @@ impl Converter {
     async fn cluster(&self) -> Cluster {
         let cluster = Cluster::start().await;
         let version = |name: &str, properties: Value| {
+            let fields = properties.as_object().unwrap().keys();
+            let fields: Value = fields.map(|it| json!({"jsonPath": format!(".{it}")})).collect();
             json!({"name": name, "served": true, "storage": name == "v1",
-                "schema": {"openAPIV3Schema": {"type": "object", "properties": properties}}})
+                "schema": {"openAPIV3Schema": {"type": "object", "properties": properties}},
+                "selectableFields": fields})
         };
         let definition = json!({"metadata": {"name": "hosts.stable.example.com"}, "spec": {
         "group": "stable.example.com", "scope": "Namespaced",
@@ -158,6 +161,81 @@ async fn a_list_is_converted_by_one_question_and_a_watch_by_one_for_each_event()
         .map(|it| serde_json::from_str::<Value>(it).unwrap()["object"]["port"].clone())
         .collect();
     assert_eq!(ports, ["1", "2", "3"]);
+}
+
+/// Upstream's test of selectable fields.
+#[tokio::test]
+async fn each_version_is_selected_and_watched_by_fields_of_its_own() {
+    let converter = Converter::start(success).await;
+    let cluster = converter.cluster().await;
+    let version = cluster.get(&path("v2")).await["metadata"]["resourceVersion"].clone();
+    let version = version.as_str().unwrap();
+    for (name, host, port) in [("a", "host1", "80"), ("b", "host1", "8080"), ("c", "host2", "80")] {
+        let object = json!({"metadata": {"name": name}, "host": host, "port": port});
+        assert_eq!(cluster.post(&path("v2"), object).await.0, 201);
+    }
+    let names = |list: Value| -> Vec<String> {
+        let items = list["items"].as_array().unwrap().iter();
+        items.map(|it| it["metadata"]["name"].as_str().unwrap().to_owned()).collect()
+    };
+    for (version, selector, wanted) in [
+        ("v2", "host%3Dhost1", vec!["a", "b"]),
+        ("v2", "host%3Dhost1,port%3D80", vec!["a"]),
+        ("v2", "scheme%3Dhttps,metadata.name%3Dc", vec!["c"]),
+        ("v1", "hostPort%3Dhost1:80", vec!["a"]),
+        ("v1", "hostPort%3Dhost1:8080", vec!["b"]),
+        ("v1", "hostPort%3Dhost3:80", vec![]),
+    ] {
+        let found = cluster.get(&format!("{}?fieldSelector={selector}", path(version))).await;
+        assert_eq!(names(found), wanted, "{version} {selector}");
+    }
+    let (code, _) =
+        cluster.delete(&format!("{}?fieldSelector=host%3Dhost1,port%3D80", path("v2"))).await;
+    assert_eq!(code, 200);
+    let moved = json!({"host": "host2"});
+    cluster.patch(&format!("{}/b", path("v2")), "merge-patch+json", moved).await;
+    assert_eq!(names(cluster.get(&path("v1")).await), ["b", "c"]);
+    let query = format!("watch=1&timeoutSeconds=1&resourceVersion={version}&fieldSelector");
+    for (version, selector, wanted) in [
+        ("v2", "host%3Dhost1", vec!["ADDED a", "ADDED b", "DELETED a", "DELETED b"]),
+        ("v2", "host%3Dhost1,port%3D80", vec!["ADDED a", "DELETED a"]),
+        ("v1", "hostPort%3Dhost1:8080", vec!["ADDED b", "DELETED b"]),
+    ] {
+        let told = cluster.text(&format!("{}?{query}={selector}", path(version))).await;
+        let told: Vec<String> = told
+            .lines()
+            .map(|it| {
+                let event: Value = serde_json::from_str(it).unwrap();
+                let name = event["object"]["metadata"]["name"].as_str().unwrap_or_default();
+                format!("{} {name}", event["type"].as_str().unwrap())
+            })
+            .collect();
+        assert_eq!(told, wanted, "{version} {selector}");
+    }
+}
+
+/// Upstream's test of a list that is not homogeneous.
+#[tokio::test]
+async fn objects_that_are_stored_in_different_versions_are_listed_in_one() {
+    let converter = Converter::start(success).await;
+    let cluster = converter.cluster().await;
+    let v1 = json!({"metadata": {"name": "a"}, "hostPort": "h:1"});
+    cluster.post(&path("v1"), v1.clone()).await;
+    let definition = format!("{DEFINITIONS}/hosts.stable.example.com");
+    let mut changed = cluster.get(&definition).await;
+    changed["spec"]["versions"][0]["storage"] = false.into();
+    changed["spec"]["versions"][1]["storage"] = true.into();
+    let (code, changed) = cluster.put(&definition, changed).await;
+    assert_eq!((code.as_u16(), &changed["status"]["storedVersions"]), (200, &json!(["v1", "v2"])));
+    let v2 = json!({"metadata": {"name": "b"}, "host": "h", "port": "2"});
+    assert_eq!(cluster.post(&path("v2"), v2).await.0, 201);
+    for (version, field, wanted) in [("v2", "port", ["1", "2"]), ("v1", "hostPort", ["h:1", "h:2"])]
+    {
+        let list = cluster.get(&path(version)).await;
+        let items = list["items"].as_array().unwrap().iter();
+        let values: Vec<&str> = items.map(|it| it[field].as_str().unwrap()).collect();
+        assert_eq!(values, wanted, "{version}");
+    }
 }
 
 #[tokio::test]

@@ -74,6 +74,33 @@ async fn lists_are_paged_at_one_revision() {
 }
 
 #[tokio::test]
+async fn a_list_whose_revision_was_compacted_away_goes_on_as_it_is_now() {
+    let cluster = Cluster::start().await;
+    for name in ["a", "b", "d"] {
+        cluster.post(MAPS, json!({"metadata": {"name": name}})).await;
+    }
+    let first = cluster.get(&format!("{MAPS}?limit=1")).await;
+    let token = first["metadata"]["continue"].as_str().unwrap();
+    cluster.post(MAPS, json!({"metadata": {"name": "c"}})).await;
+    let store = &cluster.api.server.store;
+    store.compact(store.revision()).await.unwrap();
+    let gone = cluster.get(&format!("{MAPS}?limit=1&continue={token}")).await;
+    assert_eq!((&gone["code"], &gone["reason"]), (&json!(410), &json!("Expired")), "{gone}");
+    let mut token = gone["metadata"]["continue"].as_str().unwrap().to_owned();
+    let mut names = Vec::new();
+    loop {
+        let page = cluster.get(&format!("{MAPS}?limit=1&continue={token}")).await;
+        assert_ne!(page["metadata"]["resourceVersion"], first["metadata"]["resourceVersion"]);
+        names.push(page["items"][0]["metadata"]["name"].as_str().unwrap().to_owned());
+        let Some(next) = page["metadata"]["continue"].as_str() else { break };
+        token = next.to_owned();
+        // What comes after the first page is of one revision again.
+        cluster.delete(&format!("{MAPS}/d")).await;
+    }
+    assert_eq!(names, ["b", "c", "d"]);
+}
+
+#[tokio::test]
 async fn a_limit_below_one_is_none_and_what_is_no_number_is_refused() {
     let cluster = Cluster::start().await;
     for name in ["a", "b"] {

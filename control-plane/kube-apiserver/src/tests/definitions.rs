@@ -281,3 +281,107 @@ async fn a_field_that_the_schema_lacks_or_that_stands_twice_is_not_applied() {
     let body = format!("{head}spec:\n  foo: a\n  other: 1\n");
     assert_eq!(cluster.send("PATCH", &place, &headers, body).await.0.status, 201);
 }
+
+#[tokio::test]
+async fn a_field_that_a_definitions_metadata_lacks_is_told_wherever_an_object_is_embedded() {
+    let cluster = Cluster::start().await;
+    let schema = json!({"type": "object", "properties": {
+        "template": {"type": "object", "x-kubernetes-embedded-resource": true,
+            "x-kubernetes-preserve-unknown-fields": true}}});
+    cluster.post(DEFINITIONS, definition("widgets", "Widget", schema)).await;
+    let inner = json!({"apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": "inner", "unknownSubMeta": 1}});
+    let odd = json!({"apiVersion": "example.com/v1", "kind": "Widget",
+        "metadata": {"name": "w", "unknownMeta": 1}, "spec": {"template": inner}});
+    let strict = format!("{}?fieldValidation=Strict", path("widgets"));
+    let (code, refused) = cluster.post(&strict, odd.clone()).await;
+    let message = refused["message"].as_str().unwrap_or_default();
+    assert_eq!(code, 400, "{refused}");
+    for field in ["metadata.unknownMeta", "spec.template.metadata.unknownSubMeta"] {
+        assert!(message.contains(&format!("unknown field \"{field}\"")), "{message}");
+    }
+    let headers = [(header::CONTENT_TYPE, "application/apply-patch+yaml")];
+    let place = format!("{}/w?fieldManager=m&fieldValidation=Strict", path("widgets"));
+    let (head, refused) = cluster.send("PATCH", &place, &headers, odd.to_string()).await;
+    let message = refused["message"].as_str().unwrap_or_default();
+    assert_ne!(head.status, 201);
+    for field in [".metadata.unknownMeta", ".spec.template.metadata.unknownSubMeta"] {
+        let told = format!("{field}: field not declared in schema");
+        assert!(message.contains(&told), "{told}: {message}");
+    }
+}
+
+#[tokio::test]
+async fn a_default_that_comes_later_is_shown_of_what_is_stored_already() {
+    let cluster = Cluster::start().await;
+    let fields =
+        |size: Value| json!({"type": "object", "default": {}, "properties": {"size": size}});
+    let plain = definition("widgets", "Widget", fields(json!({"type": "integer"})));
+    cluster.post(DEFINITIONS, plain).await;
+    let object = json!({"metadata": {"name": "w"}, "spec": {}});
+    let (_, made) = cluster.post(&path("widgets"), object).await;
+    assert_eq!(made["spec"], json!({}));
+    let newer = definition("widgets", "Widget", fields(json!({"type": "integer", "default": 3})));
+    let place = format!("{DEFINITIONS}/widgets.example.com");
+    assert_eq!(cluster.patch(&place, "merge-patch+json", newer).await.0, 200);
+    let shown = cluster.get(&format!("{}/w", path("widgets"))).await;
+    assert_eq!(shown["spec"], json!({"size": 3}));
+    assert_eq!(shown["metadata"]["resourceVersion"], made["metadata"]["resourceVersion"]);
+    let listed = cluster.get(&path("widgets")).await;
+    assert_eq!(listed["items"][0]["spec"], json!({"size": 3}));
+}
+
+#[tokio::test]
+async fn a_definitions_status_is_written_by_itself() {
+    let cluster = Cluster::start().await;
+    let (_, made) = cluster.post(DEFINITIONS, definition("widgets", "Widget", open())).await;
+    let place = format!("{DEFINITIONS}/widgets.example.com/status");
+    let mut shown = cluster.get(&place).await;
+    assert_eq!(shown["status"], made["status"]);
+    let own = json!({"type": "StatusUpdate", "status": "True", "reason": "E2E", "message": "set",
+        "lastTransitionTime": "2026-01-01T00:00:00Z"});
+    shown["status"]["conditions"].as_array_mut().unwrap().push(own);
+    shown["spec"]["preserveUnknownFields"] = true.into();
+    let (code, written) = cluster.put(&place, shown).await;
+    assert_eq!(code, 200, "{written}");
+    assert_eq!(condition(&written, "StatusUpdate")["message"], "set");
+    assert!(written["spec"].get("preserveUnknownFields").is_none(), "{}", written["spec"]);
+    assert_eq!(written["metadata"]["generation"], made["metadata"]["generation"]);
+}
+
+#[tokio::test]
+async fn what_is_described_follows_what_is_served() {
+    let cluster = Cluster::start().await;
+    let mut wanted = definition("widgets", "Widget", open());
+    let mut second = wanted["spec"]["versions"][0].clone();
+    second["name"] = "v2".into();
+    second["storage"] = false.into();
+    wanted["spec"]["versions"].as_array_mut().unwrap().push(second);
+    cluster.post(DEFINITIONS, wanted.clone()).await;
+    let described = async || {
+        let older = cluster.get("/openapi/v2").await;
+        let mut found: Vec<String> = older["definitions"]
+            .as_object()
+            .unwrap()
+            .keys()
+            .filter_map(|it| Some(it.strip_prefix("com.example.")?.strip_suffix(".Widget")?.into()))
+            .collect();
+        found.sort();
+        let newer = cluster.get("/openapi/v3").await;
+        for version in ["v1", "v2", "v3"] {
+            let is_told = newer["paths"][format!("apis/example.com/{version}")].is_object();
+            assert_eq!(is_told, found.iter().any(|it| it == version), "{version}");
+        }
+        found
+    };
+    assert_eq!(described().await, ["v1", "v2"]);
+    let place = format!("{DEFINITIONS}/widgets.example.com");
+    wanted["spec"]["versions"][1]["name"] = "v3".into();
+    assert_eq!(cluster.patch(&place, "merge-patch+json", wanted.clone()).await.0, 200);
+    assert_eq!(described().await, ["v1", "v3"]);
+    wanted["spec"]["versions"][1]["served"] = false.into();
+    assert_eq!(cluster.patch(&place, "merge-patch+json", wanted).await.0, 200);
+    assert_eq!(described().await, ["v1"]);
+    assert_eq!(cluster.delete(&place).await.0, 200);
+    assert!(described().await.is_empty());
+}

@@ -6,6 +6,8 @@
 //!
 //! Upstream: the semantics of `resourceVersion` and `resourceVersionMatch` in the API concepts.
 
+use std::sync::Arc;
+
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use http::StatusCode;
@@ -92,7 +94,7 @@ fn plan(call: &Call) -> Result<Plan, Status> {
             ));
         }
         let (revision, after) = read_continue(token)?;
-        return Ok(Plan { at: Some(revision), oldest: Some(revision), after: Some(after), limit });
+        return Ok(Plan { at: revision, oldest: revision, after: Some(after), limit });
     }
     let at = match (matching, version) {
         (None | Some("NotOlderThan"), _) => None,
@@ -150,43 +152,80 @@ pub(crate) async fn page(call: &Call, selection: &Selection) -> Result<Page, Sta
     let store = &call.server.store;
     let batch = if selection.is_empty() { limit } else { None };
     let range =
-        store.range(&prefix, after.as_deref(), batch, at).map_err(|_| expired(after.is_some()))?;
+        store.range(&prefix, after.as_deref(), batch, at).map_err(|_| expired(after.as_deref()))?;
     let revision = at.unwrap_or(range.revision.max(known));
     if selection.is_empty() {
         let remaining = range.remaining;
         let last = range.records.last().filter(|_| remaining > 0);
-        let next = last.map(|it| write_continue(revision, &it.key));
+        let next = last.map(|it| write_continue(Some(revision), &it.key));
         let (records, remaining) = (range.records, Some(remaining));
         return Ok(Page { records, revision, next, remaining, converted: None });
     }
-    let mut selected = range.records.into_iter().filter(|it| selection.matches(it));
+    let is_of_shown = selection.is_of_shown();
+    let records = match is_of_shown {
+        true => selected(call, selection, range.records).await?,
+        false => range.records,
+    };
+    let mut selected = records.into_iter().filter(|it| is_of_shown || selection.matches(it));
     let records: Vec<_> = selected.by_ref().take(limit.unwrap_or(usize::MAX)).collect();
     let has_more = limit.is_some() && selected.next().is_some();
-    let next = records.last().filter(|_| has_more).map(|it| write_continue(revision, &it.key));
+    let next =
+        records.last().filter(|_| has_more).map(|it| write_continue(Some(revision), &it.key));
     Ok(Page { records, revision, next, remaining: None, converted: None })
 }
 
-fn expired(is_continued: bool) -> Status {
-    if is_continued {
-        Status::gone(
-            "The provided continue parameter is too old to display a consistent list result. You \
-             must start a new list without the continue parameter.",
-        )
-    } else {
-        Status::gone("The resourceVersion for the provided list is too old.")
+/// Those of the records that are selected.
+pub(crate) async fn selected(
+    call: &Call,
+    selection: &Selection,
+    mut records: Vec<Arc<Record>>,
+) -> Result<Vec<Arc<Record>>, Status> {
+    if !selection.is_of_shown() {
+        records.retain(|it| selection.matches(it));
+        return Ok(records);
     }
+    // All of them in one question.
+    let objects = records.iter().map(|it| registry::decode(it)).collect();
+    let shown = custom::read(&call.server, &call.resource, objects).await?;
+    let both = records.into_iter().zip(shown);
+    Ok(both.filter(|(_, it)| selection.matches_shown(it)).map(|(record, _)| record).collect())
 }
 
-fn write_continue(revision: u64, key: &str) -> String {
+/// Its revision is no longer there; what is left of a list, `after` a key, can be had as it is now.
+fn expired(after: Option<&str>) -> Status {
+    let Some(key) = after else {
+        return Status::gone("The resourceVersion for the provided list is too old.");
+    };
+    let mut status = Status::gone(
+        "The provided continue parameter is too old to display a consistent list result. You can \
+         start a new list without the continue parameter, or use the continue token in this \
+         response to retrieve the remainder of the results. Continuing with the provided token \
+         results in an inconsistent list - objects that were created, modified, or deleted between \
+         the time the first chunk was returned and now may show up in the list.",
+    );
+    status.go_on = Some(write_continue(None, key));
+    status
+}
+
+/// Upstream's for "as it is now" in a token.
+const NOW: i64 = -1;
+
+/// Without a revision the list goes on as it is when the token is used.
+fn write_continue(revision: Option<u64>, key: &str) -> String {
+    let revision = revision.map_or(json!(NOW), |it| json!(it));
     let token = json!({ "v": "meta.k8s.io/v1", "rv": revision, "start": key });
     BASE64_URL_SAFE_NO_PAD.encode(token.to_string())
 }
 
-fn read_continue(token: &str) -> Result<(u64, String), Status> {
+fn read_continue(token: &str) -> Result<(Option<u64>, String), Status> {
     let read = || {
         let bytes = BASE64_URL_SAFE_NO_PAD.decode(token).ok()?;
         let token: Value = serde_json::from_slice(&bytes).ok()?;
-        Some((token["rv"].as_u64()?, token["start"].as_str()?.to_owned()))
+        let revision = match &token["rv"] {
+            now if *now == NOW => None,
+            revision => Some(revision.as_u64()?),
+        };
+        Some((revision, token["start"].as_str()?.to_owned()))
     };
     read().ok_or_else(|| Status::bad_request("continue key is not valid: incorrect format"))
 }

@@ -5,6 +5,8 @@
 //!
 //! Upstream: the watch cache of k8s.io/apiserver, and KEP-3157 for `sendInitialEvents`.
 
+mod converted;
+
 use std::{collections::VecDeque, pin::Pin, sync::Arc, time::Duration};
 
 use api_kube::annotations::INITIAL_EVENTS_END;
@@ -110,8 +112,8 @@ async fn open(call: &Call, selection: Selection) -> Result<Stream, Status> {
     let (initial, from) = if starts_with_list {
         let known = latest::settle(call, Read::Prefix(&prefix), version).await?;
         let range = store.range(&prefix, None, None, None).map_err(|error| gone(&error))?;
-        let records = range.records.into_iter().filter(|it| selection.matches(it)).collect();
-        (records, range.revision.max(known))
+        let records = get::selected(call, &selection, range.records).await?;
+        (records.into(), range.revision.max(known))
     } else {
         let from = match version {
             Some(from) if from > 0 => from,
@@ -226,6 +228,9 @@ impl Stream {
     }
 
     async fn push_event(&mut self, chunk: &mut BytesMut, event: &Event) {
+        if self.selection.is_of_shown() {
+            return self.push_shown(chunk, event).await;
+        }
         let selected =
             |record: &Option<Arc<Record>>| record.clone().filter(|it| self.selection.matches(it));
         let revision = event.revision;
@@ -251,14 +256,20 @@ impl Stream {
     ) {
         let bytes = match get::shown(&self.server, &self.resource, record, revision).await {
             Ok(bytes) => bytes,
-            Err(status) => {
-                // The stream cannot tell what happened: its client begins anew.
-                self.push(chunk, "ERROR", status.to_json().to_string().as_bytes());
-                self.initial.clear();
-                self.is_over = true;
-                return;
-            }
+            Err(status) => return self.fail(chunk, &status),
         };
+        self.push_bytes(chunk, kind, bytes);
+    }
+
+    /// The stream cannot tell what happened: its client begins anew.
+    fn fail(&mut self, chunk: &mut BytesMut, status: &Status) {
+        self.push(chunk, "ERROR", status.to_json().to_string().as_bytes());
+        self.initial.clear();
+        self.is_over = true;
+    }
+
+    /// Sends an object of the resource's version in the form that was asked for.
+    fn push_bytes(&mut self, chunk: &mut BytesMut, kind: &str, bytes: Bytes) {
         let bytes = match self.accept.form {
             Form::Object => bytes,
             Form::PartialMetadataList => {

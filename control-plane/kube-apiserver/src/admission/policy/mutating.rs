@@ -80,6 +80,7 @@ type Key = (String, String, (String, String));
 pub(in crate::admission) struct Mutated {
     again: Vec<(Key, Value)>,
     is_second: bool,
+    pub(in crate::admission) is_changed: bool,
 }
 
 impl Mutated {

@@ -13,7 +13,9 @@ use transport::{Body, Place, tls};
 
 use crate::tests::Cluster;
 
+mod custom;
 mod hostile;
+mod reviews;
 mod subresources;
 
 const CONFIGURATIONS: &str = "/apis/admissionregistration.k8s.io/v1";

@@ -6,6 +6,7 @@
 use serde_json::{Map, Value};
 
 use super::{Node, Others};
+use crate::schema::{self, METADATA, check};
 
 /// Fields that belong to each object, whatever its schema says.
 const OF_EVERY_OBJECT: [&str; 3] = ["apiVersion", "kind", "metadata"];
@@ -26,6 +27,10 @@ fn prune_at(
         Value::Object(fields) => {
             fields.retain(|name, value| {
                 if is_object && OF_EVERY_OBJECT.contains(&name.as_str()) {
+                    // The outermost has a decoder of its own.
+                    if name == "metadata" && !path.is_empty() {
+                        prune_metadata(value, &join(path, name), unknown);
+                    }
                     return true;
                 }
                 let Some(place) = node.field(name) else {
@@ -52,6 +57,13 @@ fn prune_at(
             }
         }
         _ => {}
+    }
+}
+
+fn prune_metadata(value: &mut Value, path: &str, unknown: &mut Vec<String>) {
+    let Some(shape) = schema::find(METADATA) else { return };
+    if value.is_object() {
+        unknown.extend(check::object(value, &shape).unknown.iter().map(|it| join(path, it)));
     }
 }
 
@@ -129,7 +141,7 @@ mod tests {
 
     use super::*;
 
-    fn schema() -> Node {
+    fn node() -> Node {
         Node::of(&json!({"type": "object", "properties": {
             "spec": {"type": "object", "properties": {
                 "size": {"type": "integer", "default": 3},
@@ -150,13 +162,14 @@ mod tests {
         let mut object = json!({"kind": "K", "metadata": {"name": "a"}, "extra": 1, "spec": {
             "size": 1, "odd": 2, "open": {"free": {"x": 1}, "closed": {"y": 1}},
             "parts": [{"name": "a", "odd": 1}], "any": {"k": {"x": 1, "z": 1}},
-            "inner": {"kind": "Pod", "metadata": {"name": "p"}, "spec": {"q": 1}, "odd": 1}}});
+            "inner": {"kind": "Pod", "metadata": {"name": "p", "odd": 1}, "spec": {"q": 1}, "odd": 1}}});
         let mut unknown = Vec::new();
-        prune(&mut object, &schema(), &mut unknown);
+        prune(&mut object, &node(), &mut unknown);
         unknown.sort();
         let wanted = [
             "extra",
             "spec.any.k.z",
+            "spec.inner.metadata.odd",
             "spec.inner.odd",
             "spec.inner.spec.q",
             "spec.odd",
@@ -165,21 +178,21 @@ mod tests {
         ];
         assert_eq!(unknown, wanted);
         assert_eq!(object["spec"]["open"], json!({"free": {"x": 1}, "closed": {}}));
-        assert_eq!(object["spec"]["inner"]["metadata"]["name"], "p");
+        assert_eq!(object["spec"]["inner"]["metadata"], json!({"name": "p"}));
     }
 
     #[test]
     fn defaults_come_at_every_level_and_nulls_that_are_no_value_go() {
         let mut object = json!({"spec": {"size": null, "note": null, "maybe": null,
             "parts": [{}, {"name": null}], "any": {"k": {}}}});
-        default(&mut object, &schema());
+        default(&mut object, &node());
         assert_eq!(
             object,
             json!({"spec": {"size": 3, "maybe": null,
             "parts": [{"name": "n"}, {"name": "n"}], "any": {"k": {"x": 1}}}})
         );
         let mut absent = json!({});
-        default(&mut absent, &schema());
+        default(&mut absent, &node());
         assert_eq!(absent, json!({}));
     }
 }

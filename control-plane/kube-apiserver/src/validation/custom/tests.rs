@@ -1,5 +1,7 @@
 //! Definitions and objects, in upstream's words.
 
+mod ratcheting;
+
 use serde_json::{Value, json};
 
 use super::{super::Faults, definition_create, definition_update, validate};

@@ -180,3 +180,33 @@ async fn the_status_tells_what_expressions_get_wrong_about_the_kinds() {
     let (_, changed) = cluster.put(&path, changed).await;
     assert_eq!(changed["status"], json!({"observedGeneration": 2, "typeChecking": {}}));
 }
+
+#[tokio::test]
+async fn the_status_tells_what_expressions_get_wrong_about_custom_resources() {
+    let cluster = Cluster::start().await;
+    let schema = json!({"openAPIV3Schema": {"type": "object", "properties": {
+        "spec": {"type": "object", "properties": {"replicas": {"type": "integer"}}}}}});
+    let definition = json!({"metadata": {"name": "widgets.example.com"}, "spec": {
+        "group": "example.com", "scope": "Namespaced",
+        "names": {"plural": "widgets", "kind": "Widget"},
+        "versions": [{"name": "v1", "served": true, "storage": true, "schema": schema}]}});
+    let definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+    assert_eq!(cluster.post(definitions, definition).await.0, 201);
+    let spec = json!({
+        "matchConstraints": {"resourceRules": [{"operations": ["*"],
+            "apiGroups": ["example.com"], "apiVersions": ["v1"], "resources": ["widgets"]}]},
+        "validations": [
+            {"expression": "object.spec.replicas <= 100"},
+            {"expression": "object.spec.maxRetries <= 100"},
+        ],
+    });
+    let made = made(&cluster, POLICIES, "p", spec).await;
+    let warnings = made["status"]["typeChecking"]["expressionWarnings"].as_array().unwrap();
+    assert_eq!(
+        (warnings.len(), &warnings[0]["fieldRef"]),
+        (1, &json!("spec.validations[1].expression"))
+    );
+    let told = warnings[0]["warning"].as_str().unwrap();
+    assert!(told.starts_with("example.com/v1, Kind=Widget: ERROR: <input>:1:"), "{told}");
+    assert!(told.contains("undefined field 'maxRetries'"), "{told}");
+}
