@@ -3,18 +3,21 @@
 //! Whether a creation is admitted is decided by the API server, from the objects themselves; this
 //! keeps the numbers that users read.
 //!
-//! Upstream: `pkg/controller/resourcequota`, `pkg/quota/v1/evaluator/core`. Deviation: devices of
-//! ResourceClaims (`CLASS.deviceclass.resource.k8s.io/devices`) are not counted.
+//! Upstream: `pkg/controller/resourcequota`, `pkg/quota/v1/evaluator/core`.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use controller::{Action, ApplyError, Key, Queue, apply};
 use k8s_openapi::{
-    api::core::v1::{PersistentVolumeClaim, Pod, ResourceQuota, ResourceQuotaSpec, Service},
+    api::{
+        core::v1::{PersistentVolumeClaim, Pod, ResourceQuota, ResourceQuotaSpec, Service},
+        resource::v1::ResourceClaim,
+    },
     apimachinery::pkg::api::resource::Quantity as ApiQuantity,
 };
 use resources::{
-    Amounts, Format, Quantity, pod_limits, pod_requests, quota_covers, quota_has_scopes,
+    Amounts, DEVICES_OF_CLASS, Format, Quantity, pod_limits, pod_requests, quota_covers,
+    quota_devices, quota_has_scopes,
 };
 use serde_json::json;
 
@@ -56,6 +59,8 @@ pub(crate) async fn run(context: Context) {
     context.caches.services.subscribe(move |it| on(&it.key.namespace));
     let on = later();
     context.caches.claims.subscribe(move |it| on(&it.key.namespace));
+    let on = later();
+    context.caches.resource_claims.subscribe(move |it| on(&it.key.namespace));
     context.objects.on_count(later());
     let passes = queue.clone();
     controller::run("resourcequota", passes, 5, |it| reconcile(&context, it)).await;
@@ -76,6 +81,7 @@ async fn reconcile(context: &Context, key: Key) -> Result<Action, ApplyError> {
         pods: caches.pods.in_namespace(namespace),
         services: caches.services.in_namespace(namespace),
         claims: caches.claims.in_namespace(namespace),
+        device_claims: caches.resource_claims.in_namespace(namespace),
         now: context.clock.now(),
     }
     .used(&spec);
@@ -115,6 +121,7 @@ struct Namespace<'a> {
     pods: Vec<Arc<Pod>>,
     services: Vec<Arc<Service>>,
     claims: Vec<Arc<PersistentVolumeClaim>>,
+    device_claims: Vec<Arc<ResourceClaim>>,
     now: jiff::Timestamp,
 }
 
@@ -137,6 +144,10 @@ impl Namespace<'_> {
         }
         if OBJECTS.contains(&name) {
             return (self.objects)(name).map(number);
+        }
+        if let Some(class) = name.strip_suffix(DEVICES_OF_CLASS) {
+            let counts = self.device_claims.iter().map(|it| quota_devices(&it.spec, class));
+            return Some(Quantity::new(counts.fold(0, i64::saturating_add), Format::DecimalSi));
         }
         match name {
             "services.loadbalancers" => {
@@ -288,6 +299,8 @@ mod tests {
                 service("LoadBalancer", 4, false),
             ],
             claims: vec![claim("fast", "1Gi"), claim("slow", "2Gi")],
+            device_claims: vec![of(json!({ "spec": { "devices": { "requests": [
+                { "name": "r", "exactly": { "deviceClassName": "gpu", "count": 2 } }] } } }))],
             now: jiff::Timestamp::UNIX_EPOCH,
         };
         let spec = json!({ "hard": { name: "1" }, "scopes": scopes });
@@ -310,6 +323,8 @@ mod tests {
             ("services.nodeports", Some("5")),
             ("services.loadbalancers", Some("2")),
             ("requests.storage", Some("3Gi")),
+            ("gpu.deviceclass.resource.k8s.io/devices", Some("2")),
+            ("nic.deviceclass.resource.k8s.io/devices", Some("0")),
             ("fast.storageclass.storage.k8s.io/requests.storage", Some("1Gi")),
             ("slow.storageclass.storage.k8s.io/persistentvolumeclaims", Some("1")),
             ("gold.storageclass.storage.k8s.io/persistentvolumeclaims", Some("0")),

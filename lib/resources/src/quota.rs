@@ -5,11 +5,39 @@
 //!
 //! Upstream: `pkg/quota/v1/evaluator/core/pods.go` (`podMatchesScopeFunc`).
 
-use k8s_openapi::api::core::v1::{
-    Pod, PodAffinityTerm, PodSpec, ResourceQuotaSpec, ScopedResourceSelectorRequirement,
+use k8s_openapi::api::{
+    core::v1::{
+        Pod, PodAffinityTerm, PodSpec, ResourceQuotaSpec, ScopedResourceSelectorRequirement,
+    },
+    resource::v1::ResourceClaimSpec,
 };
 
 use crate::{QosClass, qos_class};
+
+/// Before the number of devices of a class that a namespace's ResourceClaims may ask for.
+pub const DEVICES_OF_CLASS: &str = ".deviceclass.resource.k8s.io/devices";
+/// `AllocationResultsMaxSize`: what a request for all devices may come to.
+const ALL_DEVICES: i64 = 32;
+
+/// How many devices of a class a ResourceClaim asks for, at most.
+pub fn quota_devices(claim: &ResourceClaimSpec, class: &str) -> i64 {
+    let count = |of: &str, mode: Option<&str>, count: Option<i64>| match mode {
+        _ if of != class => 0,
+        Some("All") => ALL_DEVICES,
+        _ => count.unwrap_or(1),
+    };
+    let requests = claim.devices.iter().flat_map(|it| it.requests.iter().flatten());
+    let each = requests.map(|request| match &request.exactly {
+        Some(it) => count(&it.device_class_name, it.allocation_mode.as_deref(), it.count),
+        None => {
+            let subs = request.first_available.iter().flatten();
+            let counts = subs
+                .map(|it| count(&it.device_class_name, it.allocation_mode.as_deref(), it.count));
+            counts.max().unwrap_or(0)
+        }
+    });
+    each.fold(0, i64::saturating_add)
+}
 
 /// Whether the quota is limited to some pods.
 pub fn quota_has_scopes(quota: &ResourceQuotaSpec) -> bool {
@@ -126,5 +154,19 @@ mod tests {
         ] {
             assert_eq!(covers(quota.clone(), spec.clone()), expected, "{quota} {spec}");
         }
+    }
+
+    #[test]
+    fn a_claim_asks_for_as_many_devices_of_a_class_as_its_worst_case() {
+        let sub = |class: &str, count: i64| json!({ "name": class, "deviceClassName": class, "count": count });
+        let claim = json!({ "devices": { "requests": [
+            { "name": "a", "exactly": { "deviceClassName": "gold", "count": 3 } },
+            { "name": "b", "exactly": { "deviceClassName": "gold" } },
+            { "name": "c", "firstAvailable": [sub("gold", 2), sub("gold", 5), sub("tin", 9)] },
+            { "name": "d", "exactly": { "deviceClassName": "nic", "allocationMode": "All" } },
+        ] } });
+        let claim: ResourceClaimSpec = serde_json::from_value(claim).unwrap();
+        let counts = ["gold", "tin", "nic", "none"].map(|it| quota_devices(&claim, it));
+        assert_eq!(counts, [9, 9, 32, 0]);
     }
 }

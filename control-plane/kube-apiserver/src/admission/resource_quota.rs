@@ -6,9 +6,14 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use k8s_openapi::api::core::v1::{Pod, ResourceQuotaSpec};
+use k8s_openapi::api::{
+    core::v1::{Pod, ResourceQuotaSpec},
+    resource::v1::ResourceClaimSpec,
+};
 use parking_lot::Mutex;
-use resources::{Format, Quantity, quota_covers, quota_has_scopes};
+use resources::{
+    DEVICES_OF_CLASS, Format, Quantity, quota_covers, quota_devices, quota_has_scopes,
+};
 use serde_json::Value;
 use tokio::sync::OwnedMutexGuard;
 
@@ -17,6 +22,8 @@ use crate::{
     authz::{Objects, items, text},
     status::Status,
 };
+
+const OF_STORAGE_CLASS: &str = ".storageclass.storage.k8s.io/";
 
 /// One creation at a time in each namespace that has quotas.
 #[derive(Debug, Default)]
@@ -165,9 +172,22 @@ fn usage(kind: &str, resource: &str, object: &Value) -> Option<Quantity> {
             let is_balancer = text(object, "/spec/type") == "LoadBalancer";
             Some(if is_balancer { one } else { Quantity::ZERO })
         }
-        ("persistentvolumeclaims", "requests.storage") => {
-            let storage = text(object, "/spec/resources/requests/storage");
-            Some(storage.parse().unwrap_or_default())
+        ("persistentvolumeclaims", "requests.storage") => Some(storage(object)),
+        ("persistentvolumeclaims", resource) => {
+            let (class, what) = resource.split_once(OF_STORAGE_CLASS)?;
+            let is_of_class = text(object, "/spec/storageClassName") == class;
+            match what {
+                "requests.storage" => {
+                    Some(if is_of_class { storage(object) } else { Quantity::ZERO })
+                }
+                "persistentvolumeclaims" => Some(if is_of_class { one } else { Quantity::ZERO }),
+                _ => None,
+            }
+        }
+        ("resourceclaims.resource.k8s.io", resource) => {
+            let class = resource.strip_suffix(DEVICES_OF_CLASS)?;
+            let claim: ResourceClaimSpec = serde_json::from_value(object["spec"].clone()).ok()?;
+            Some(Quantity::new(quota_devices(&claim, class), Format::DecimalSi))
         }
         ("pods", resource) => {
             let (part, name) = compute(resource)?;
@@ -175,6 +195,10 @@ fn usage(kind: &str, resource: &str, object: &Value) -> Option<Quantity> {
         }
         _ => None,
     }
+}
+
+fn storage(claim: &Value) -> Quantity {
+    text(claim, "/spec/resources/requests/storage").parse().unwrap_or_default()
 }
 
 /// `requests.cpu`, `limits.memory` and the short forms of the requests.
