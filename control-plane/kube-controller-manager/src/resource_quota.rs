@@ -17,7 +17,7 @@ use k8s_openapi::{
 };
 use resources::{
     Amounts, DEVICES_OF_CLASS, Format, Quantity, pod_limits, pod_requests, quota_covers,
-    quota_devices, quota_has_scopes,
+    quota_covers_claim, quota_devices, quota_has_scopes,
 };
 use serde_json::json;
 
@@ -129,9 +129,12 @@ impl Namespace<'_> {
     fn used(&self, quota: &ResourceQuotaSpec) -> List {
         let of_pods = self.of_pods(quota);
         let is_limited = quota_has_scopes(quota);
+        let covered = self.claims.iter().filter(|it| quota_covers_claim(quota, it));
+        let covered: Vec<_> = covered.cloned().collect();
         let names = quota.hard.iter().flat_map(BTreeMap::keys);
         let amounts = names.filter_map(|name| {
-            let of_objects = if is_limited { None } else { self.of_objects(name) };
+            let of_objects =
+                if is_limited { of_claims(name, &covered) } else { self.of_objects(name) };
             let amount = of_objects.or_else(|| of_pods.find(name))?;
             Some((name.clone(), amount.into()))
         });
@@ -157,17 +160,7 @@ impl Namespace<'_> {
             "services.nodeports" => {
                 Some(number(self.services.iter().map(|it| node_ports(it)).sum()))
             }
-            "requests.storage" => Some(storage(&self.claims)),
-            _ => {
-                let (class, what) = name.split_once(OF_CLASS)?;
-                let of_class: Vec<_> =
-                    self.claims.iter().filter(|it| class_of(it) == Some(class)).cloned().collect();
-                match what {
-                    "persistentvolumeclaims" => Some(number(of_class.len())),
-                    "requests.storage" => Some(storage(&of_class)),
-                    _ => None,
-                }
-            }
+            _ => of_claims(name, &self.claims),
         }
     }
 
@@ -188,6 +181,18 @@ impl Namespace<'_> {
         // The date includes the grace period.
         deleted.is_some_and(|it| it.0 < self.now)
             && pod.metadata.deletion_grace_period_seconds.is_some()
+    }
+}
+
+fn of_claims(name: &str, claims: &[Arc<PersistentVolumeClaim>]) -> Option<Quantity> {
+    let (class, what) = name.split_once(OF_CLASS).map_or((None, name), |it| (Some(it.0), it.1));
+    let is_of_class =
+        |it: &&Arc<PersistentVolumeClaim>| class.is_none_or(|_| class_of(it) == class);
+    let counted: Vec<_> = claims.iter().filter(is_of_class).cloned().collect();
+    match what {
+        "persistentvolumeclaims" | "count/persistentvolumeclaims" => Some(number(counted.len())),
+        "requests.storage" => Some(storage(&counted)),
+        _ => None,
     }
 }
 
@@ -298,7 +303,13 @@ mod tests {
                 service("LoadBalancer", 3, true),
                 service("LoadBalancer", 4, false),
             ],
-            claims: vec![claim("fast", "1Gi"), claim("slow", "2Gi")],
+            claims: vec![
+                claim("fast", "1Gi"),
+                of(
+                    json!({ "spec": { "storageClassName": "slow", "volumeAttributesClassName": "gold",
+                    "resources": { "requests": { "storage": "2Gi" } } } }),
+                ),
+            ],
             device_claims: vec![of(json!({ "spec": { "devices": { "requests": [
                 { "name": "r", "exactly": { "deviceClassName": "gpu", "count": 2 } }] } } }))],
             now: jiff::Timestamp::UNIX_EPOCH,
@@ -339,5 +350,10 @@ mod tests {
         assert_eq!(used(&["NotTerminating", "NotBestEffort"], "pods").as_deref(), Some("1"));
         assert_eq!(used(&["BestEffort"], "pods").as_deref(), Some("0"));
         assert_eq!(used(&["Terminating"], "secrets"), None);
+        assert_eq!(
+            used(&["VolumeAttributesClass"], "persistentvolumeclaims").as_deref(),
+            Some("1")
+        );
+        assert_eq!(used(&["VolumeAttributesClass"], "requests.storage").as_deref(), Some("2Gi"));
     }
 }

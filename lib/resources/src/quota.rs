@@ -7,7 +7,8 @@
 
 use k8s_openapi::api::{
     core::v1::{
-        Pod, PodAffinityTerm, PodSpec, ResourceQuotaSpec, ScopedResourceSelectorRequirement,
+        PersistentVolumeClaim, Pod, PodAffinityTerm, PodSpec, ResourceQuotaSpec,
+        ScopedResourceSelectorRequirement,
     },
     resource::v1::ResourceClaimSpec,
 };
@@ -49,6 +50,30 @@ pub fn quota_covers(quota: &ResourceQuotaSpec, pod: &Pod) -> bool {
     let default = PodSpec::default();
     let spec = pod.spec.as_ref().unwrap_or(&default);
     requirements(quota).all(|it| is_in(&it, spec))
+}
+
+/// Whether a quota that is limited counts this claim of a volume: by its VolumeAttributesClasses, those that
+/// it has, asks for, or is on the way to.
+pub fn quota_covers_claim(quota: &ResourceQuotaSpec, claim: &PersistentVolumeClaim) -> bool {
+    let status = claim.status.as_ref();
+    let wished = claim.spec.as_ref().and_then(|it| it.volume_attributes_class_name.as_deref());
+    let current = status.and_then(|it| it.current_volume_attributes_class_name.as_deref());
+    let modified = status.and_then(|it| it.modify_volume_status.as_ref());
+    let target = modified.and_then(|it| it.target_volume_attributes_class_name.as_deref());
+    let classes: Vec<_> =
+        [wished, current, target].into_iter().flatten().filter(|it| !it.is_empty()).collect();
+    requirements(quota).all(|it| {
+        let values = it.values.as_deref().unwrap_or_default();
+        let is_listed = classes.iter().any(|class| values.iter().any(|value| value == class));
+        it.scope_name == "VolumeAttributesClass"
+            && match it.operator.as_str() {
+                "In" => is_listed,
+                "NotIn" => !is_listed,
+                "Exists" => !classes.is_empty(),
+                "DoesNotExist" => classes.is_empty(),
+                _ => false,
+            }
+    })
 }
 
 fn requirements(
@@ -168,5 +193,30 @@ mod tests {
         let claim: ResourceClaimSpec = serde_json::from_value(claim).unwrap();
         let counts = ["gold", "tin", "nic", "none"].map(|it| quota_devices(&claim, it));
         assert_eq!(counts, [9, 9, 32, 0]);
+    }
+
+    #[test]
+    fn a_claim_is_counted_by_the_attributes_classes_that_it_names() {
+        let quota = |operator: &str, values: Value| -> ResourceQuotaSpec {
+            serde_json::from_value(json!({ "scopeSelector": { "matchExpressions": [{
+                "scopeName": "VolumeAttributesClass", "operator": operator, "values": values }] } }))
+            .unwrap()
+        };
+        let claim = |spec: Value, status: Value| -> PersistentVolumeClaim {
+            serde_json::from_value(json!({ "spec": spec, "status": status })).unwrap()
+        };
+        let gold = claim(json!({ "volumeAttributesClassName": "gold" }), json!({}));
+        let leaving = claim(
+            json!({ "volumeAttributesClassName": "tin" }),
+            json!({ "currentVolumeAttributesClassName": "gold" }),
+        );
+        let plain = claim(json!({}), json!({}));
+        let is_gold = quota("In", json!(["gold"]));
+        let counts = [&gold, &leaving, &plain].map(|it| quota_covers_claim(&is_gold, it));
+        assert_eq!(counts, [true, true, false]);
+        assert!(quota_covers_claim(&quota("DoesNotExist", Value::Null), &plain));
+        assert!(quota_covers_claim(&quota("NotIn", json!(["gold"])), &plain));
+        let of_pods = serde_json::from_value(json!({ "scopes": ["Terminating"] })).unwrap();
+        assert!(!quota_covers_claim(&of_pods, &gold));
     }
 }

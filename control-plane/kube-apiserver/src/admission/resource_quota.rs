@@ -7,12 +7,13 @@
 use std::{collections::HashMap, sync::Arc};
 
 use k8s_openapi::api::{
-    core::v1::{Pod, ResourceQuotaSpec},
+    core::v1::{PersistentVolumeClaim, Pod, ResourceQuotaSpec},
     resource::v1::ResourceClaimSpec,
 };
 use parking_lot::Mutex;
 use resources::{
-    DEVICES_OF_CLASS, Format, Quantity, quota_covers, quota_devices, quota_has_scopes,
+    DEVICES_OF_CLASS, Format, Quantity, quota_covers, quota_covers_claim, quota_devices,
+    quota_has_scopes,
 };
 use serde_json::Value;
 use tokio::sync::OwnedMutexGuard;
@@ -139,11 +140,17 @@ fn scoped(quota: &Value) -> Option<ResourceQuotaSpec> {
     Some(spec).filter(quota_has_scopes)
 }
 
-/// A quota with scopes is about pods that are in them, and nothing else.
+/// A quota with scopes is about pods, or claims of volumes, that are in them, and nothing else.
 fn is_about(scoped: Option<&ResourceQuotaSpec>, kind: &str, object: &Value) -> bool {
     let Some(quota) = scoped else { return true };
-    kind == "pods"
-        && serde_json::from_value::<Pod>(object.clone()).is_ok_and(|it| quota_covers(quota, &it))
+    match kind {
+        "pods" => {
+            serde_json::from_value::<Pod>(object.clone()).is_ok_and(|it| quota_covers(quota, &it))
+        }
+        "persistentvolumeclaims" => serde_json::from_value::<PersistentVolumeClaim>(object.clone())
+            .is_ok_and(|it| quota_covers_claim(quota, &it)),
+        _ => false,
+    }
 }
 
 /// How much of a quota's resource an object of this kind takes; `None`: none of its business.
