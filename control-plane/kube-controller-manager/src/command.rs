@@ -6,7 +6,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use clock::Clock;
 use controller::{
-    flags::{ClientFlags, LeaderFlags, ServingFlags, go_duration},
+    flags::{ClientFlags, FeatureFlags, LeaderFlags, ServingFlags, go_duration},
     health,
     lease::{self, Ended},
     metrics::{Family, Kind, Metrics},
@@ -90,6 +90,8 @@ pub struct Args {
     pub leader: LeaderFlags,
     #[command(flatten)]
     pub serving: ServingFlags,
+    #[command(flatten)]
+    pub features: FeatureFlags,
     #[command(flatten)]
     pub pace: ClientFlags,
     #[command(flatten)]
@@ -242,7 +244,7 @@ mod tests {
              --use-service-account-credentials=false --kube-api-qps=50.5 --kube-api-burst=100 \
              --concurrent-deployment-syncs=10 --profiling=false \
              --authorization-always-allow-paths=/healthz,/readyz --flex-volume-plugin-dir=/f \
-             --min-resync-period=12h --tls-cert-file=c --tls-private-key-file=k \
+             --min-resync-period=12h --feature-gates=DRADeviceTaints=true --tls-cert-file=c --tls-private-key-file=k \
              --horizontal-pod-autoscaler-tolerance=0.05";
         let args = parse(kubeadm).unwrap();
         assert!(refuse(&args).is_ok());

@@ -7,7 +7,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use clock::Clock;
 use controller::{
-    flags::{ClientFlags, LeaderFlags, ServingFlags},
+    flags::{ClientFlags, FeatureFlags, LeaderFlags, ServingFlags},
     health,
     lease::{self, Election, Ended},
 };
@@ -37,6 +37,8 @@ pub struct Args {
     pub leader: LeaderFlags,
     #[command(flatten)]
     pub serving: ServingFlags,
+    #[command(flatten)]
+    pub features: FeatureFlags,
     #[command(flatten)]
     pub pace: ClientFlags,
     /// Log verbosity, as klog counts it.

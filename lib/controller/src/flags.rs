@@ -96,6 +96,69 @@ pub struct ClientFlags {
     pub contention_profiling: Option<bool>,
 }
 
+/// Features that can be named and are always on: those of upstream 1.36 that are on by default and that
+/// there is something to see of here.
+const ALWAYS_ON: [&str; 34] = [
+    "CronJobsScheduledAnnotation",
+    "DRAAdminAccess",
+    "DRAConsumableCapacity",
+    "DRADeviceBindingConditions",
+    "DRADeviceTaints",
+    "DRAExtendedResource",
+    "DRAPartitionableDevices",
+    "DRAPrioritizedList",
+    "DRAResourceClaimDeviceStatus",
+    "DRASchedulerFilterTimeout",
+    "DeploymentReplicaSetTerminatingReplicas",
+    "DynamicResourceAllocation",
+    "HPAConfigurableTolerance",
+    "InPlacePodLevelResourcesVerticalScaling",
+    "InPlacePodVerticalScaling",
+    "JobBackoffLimitPerIndex",
+    "JobManagedBy",
+    "JobPodReplacementPolicy",
+    "JobSuccessPolicy",
+    "MatchLabelKeysInPodAffinity",
+    "MatchLabelKeysInPodTopologySpread",
+    "MaxUnavailableStatefulSet",
+    "MultiCIDRServiceAllocator",
+    "MutableCSINodeAllocatableCount",
+    "NodeInclusionPolicyInPodTopologySpread",
+    "NominatedNodeNameForExpectation",
+    "PodLevelResources",
+    "SchedulerAsyncPreemption",
+    "SchedulerPopFromBackoffQ",
+    "SchedulerQueueingHints",
+    "SeparateTaintEvictionController",
+    "StatefulSetAutoDeletePVC",
+    "TopologyAwareHints",
+    "VolumeAttributesClass",
+];
+
+/// Which features are on.
+#[derive(clap::Args, Clone, Debug)]
+pub struct FeatureFlags {
+    /// Features that upstream 1.36 has on by default may be named, and stay on; others are refused.
+    #[arg(long, value_delimiter = ',', value_parser = feature_gate)]
+    pub feature_gates: Vec<String>,
+}
+
+fn feature_gate(text: &str) -> Result<String, String> {
+    let (name, value) =
+        text.split_once('=').ok_or_else(|| format!("missing bool value for {text}"))?;
+    let is_on: bool = value
+        .trim()
+        .parse()
+        .map_err(|_| format!("invalid value of {name}={value}, should be true or false"))?;
+    if !ALWAYS_ON.contains(&name.trim()) {
+        return Err(format!("unrecognized feature gate: {name}"));
+    }
+    if !is_on {
+        return Err(format!("cannot set feature gate {name} to false, feature is locked to true"));
+    }
+    Ok(name.trim().to_owned())
+}
+
 /// Where health and metrics are told; with upstream's names.
 #[derive(clap::Args, Clone, Debug)]
 pub struct ServingFlags {
@@ -231,5 +294,20 @@ mod tests {
             assert_eq!(go_duration(text), Ok(Duration::from_secs(seconds)), "{text}");
         }
         assert!(go_duration("soon").is_err() && go_duration("1x").is_err());
+    }
+
+    #[test]
+    fn features_that_are_on_anyway_may_be_named_and_others_are_refused() {
+        assert_eq!(feature_gate("DRADeviceTaints=true"), Ok("DRADeviceTaints".to_owned()));
+        for (text, error) in [
+            ("DRADeviceTaints", "missing bool value for DRADeviceTaints"),
+            ("A=true", "unrecognized feature gate: A"),
+            (
+                "DRADeviceTaints=false",
+                "cannot set feature gate DRADeviceTaints to false, feature is locked to true",
+            ),
+        ] {
+            assert_eq!(feature_gate(text).unwrap_err(), error);
+        }
     }
 }
