@@ -3,7 +3,10 @@
 //! Upstream: `pkg/scheduler/metrics`. Deviation: durations of single plug-ins and extension points, and
 //! what the queue is asked, are not measured; nor are the Go runtime, client-go and the work queues.
 
-use std::{sync::OnceLock, time::Duration};
+use std::{
+    sync::{Arc, OnceLock, Weak},
+    time::Duration,
+};
 
 use controller::metrics::{Family, Kind, Metrics as Registry};
 use parking_lot::Mutex;
@@ -62,7 +65,7 @@ impl Outcome {
 pub struct Metrics {
     registry: Registry,
     /// That of the scheduler that runs, if one does.
-    state: OnceLock<std::sync::Weak<Mutex<State>>>,
+    state: OnceLock<Weak<Mutex<State>>>,
 }
 
 impl Default for Metrics {
@@ -72,9 +75,9 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    pub(crate) fn watch(&self, state: &std::sync::Arc<Mutex<State>>) {
+    pub(crate) fn watch(&self, state: &Arc<Mutex<State>>) {
         // Of several schedulers that share it, the first is told of.
-        let _ = self.state.set(std::sync::Arc::downgrade(state));
+        self.state.get_or_init(|| Arc::downgrade(state));
     }
 
     /// Says whether this process holds a Lease.
@@ -103,7 +106,7 @@ impl Metrics {
 
     /// The page, as things are now.
     pub fn render(&self) -> String {
-        if let Some(state) = self.state.get().and_then(std::sync::Weak::upgrade) {
+        if let Some(state) = self.state.get().and_then(Weak::upgrade) {
             let counts = state.lock().queue.counts();
             for (queue, count) in counts {
                 let count = f64::from(u32::try_from(count).unwrap_or(u32::MAX));
@@ -116,8 +119,6 @@ impl Metrics {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use controller::Key;
     use tokio::time::Instant;
 

@@ -162,10 +162,9 @@ fn respond(status: StatusCode, text: String) -> Response<Body> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
-
     use bytes::Bytes;
     use http_body_util::{BodyExt, Full};
+    use parking_lot::Mutex;
     use serde_json::{Value, json};
 
     use super::*;
@@ -185,7 +184,7 @@ mod tests {
                 let is_token = request.uri().path().ends_with("tokenreviews");
                 let body = request.into_body().collect().await.unwrap().to_bytes();
                 let mut review: Value = serde_json::from_slice(&body).unwrap();
-                asked.lock().unwrap().push(review["spec"].clone());
+                asked.lock().push(review["spec"].clone());
                 review["status"] = if is_token {
                     let is_known = review["spec"]["token"] == "good";
                     json!({ "authenticated": is_known, "user": { "username": "prometheus" } })
@@ -214,7 +213,7 @@ mod tests {
         assert_eq!(ask(&open, "Bearer good").await, (200, "pods 1\n".to_owned()));
         let access = json!({ "user": "prometheus",
             "nonResourceAttributes": { "path": "/metrics", "verb": "get" } });
-        assert_eq!(asked.lock().unwrap()[1], access);
+        assert_eq!(asked.lock()[1], access);
         assert_eq!(ask(&open, "Bearer bad").await.0, 401);
         assert_eq!(ask(&open, "").await.0, 401);
         assert_eq!(ask(&page(false, Arc::default()), "Bearer good").await.0, 403);

@@ -122,8 +122,8 @@ impl Histogram {
 }
 
 fn line(page: &mut String, line: std::fmt::Arguments<'_>) {
-    // Writing into a string cannot fail.
-    let _ = writeln!(page, "{line}");
+    let written = writeln!(page, "{line}");
+    debug_assert!(written.is_ok(), "writing into memory");
 }
 
 fn text(labels: Labels<'_>) -> String {
