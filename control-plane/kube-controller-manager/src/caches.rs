@@ -216,6 +216,7 @@ fn trim_pod(pod: &mut Pod) {
     if let Some(status) = &mut pod.status {
         *status = PodStatus {
             conditions: status.conditions.take(),
+            extended_resource_claim_status: status.extended_resource_claim_status.take(),
             container_statuses: status.container_statuses.take().map(trim_statuses),
             init_container_statuses: status.init_container_statuses.take().map(trim_statuses),
             phase: status.phase.take(),
@@ -228,10 +229,12 @@ fn trim_pod(pod: &mut Pod) {
     }
 }
 
-/// How often a container was restarted and when it ended.
+/// How often a container was restarted, when it ended and what it has.
 fn trim_statuses(statuses: Vec<ContainerStatus>) -> Vec<ContainerStatus> {
     let trimmed = statuses.into_iter().map(|it| ContainerStatus {
+        allocated_resources: it.allocated_resources,
         name: it.name,
+        resources: it.resources,
         restart_count: it.restart_count,
         state: it.state,
         ..ContainerStatus::default()

@@ -6,20 +6,24 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use clock::Clock;
 use controller::{
-    flags::{ClientFlags, LeaderFlags, ServingFlags, go_duration},
+    flags::{ClientFlags, FeatureFlags, LeaderFlags, ServingFlags, go_duration},
     health,
     lease::{self, Ended},
+    metrics::{Family, Kind, Metrics},
 };
 use lifecycle::Scope;
 use tracing::warn;
 
 pub use self::taken::TakenFlags;
-use crate::{AutoscalerConfig, Switches};
+use crate::{AutoscalerConfig, EvictionPace, Switches};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Upstream's.
 const PORT: u16 = 10_257;
+const LEADER: &str = "leader_election_master_status";
+const FAMILIES: &[Family] =
+    &[Family(LEADER, Kind::Gauge, "Whether this process is the leader of a Lease.")];
 
 /// Upstream's flags, as far as they mean something here.
 #[derive(clap::Args, Debug)]
@@ -61,6 +65,18 @@ pub struct Args {
     /// How long a node may be silent before it counts as unreachable.
     #[arg(long, default_value = "50s", value_parser = go_duration)]
     pub node_monitor_grace_period: Duration,
+    /// How many nodes of a zone lose their pods in a second.
+    #[arg(long, default_value_t = 0.1)]
+    pub node_eviction_rate: f64,
+    /// How many, in a large zone of which much is lost; in a small one nothing goes then.
+    #[arg(long, default_value_t = 0.01)]
+    pub secondary_node_eviction_rate: f64,
+    /// Which part of a zone is much.
+    #[arg(long, default_value_t = 0.55)]
+    pub unhealthy_zone_threshold: f64,
+    /// Above how many nodes a zone is large.
+    #[arg(long, default_value_t = 50)]
+    pub large_cluster_size_threshold: usize,
     /// How many finished pods are kept before the oldest are deleted.
     #[arg(long, default_value_t = 12_500)]
     pub terminated_pod_gc_threshold: usize,
@@ -74,6 +90,8 @@ pub struct Args {
     pub leader: LeaderFlags,
     #[command(flatten)]
     pub serving: ServingFlags,
+    #[command(flatten)]
+    pub features: FeatureFlags,
     #[command(flatten)]
     pub pace: ClientFlags,
     #[command(flatten)]
@@ -153,6 +171,12 @@ pub async fn run(args: Args) -> Result<(), BoxError> {
     config.legacy_token_clean_up_period = args.legacy_service_account_token_clean_up_period;
     config.cluster_signing_duration = args.cluster_signing_duration;
     config.node_monitor_grace_period = args.node_monitor_grace_period;
+    config.eviction_pace = EvictionPace {
+        rate: args.node_eviction_rate,
+        secondary_rate: args.secondary_node_eviction_rate,
+        unhealthy_zone_threshold: args.unhealthy_zone_threshold,
+        large_cluster_size_threshold: args.large_cluster_size_threshold,
+    };
     config.local_path_image = args.local_path_image;
     config.terminated_pod_gc_threshold = args.terminated_pod_gc_threshold;
     config.controllers = controllers;
@@ -160,12 +184,25 @@ pub async fn run(args: Args) -> Result<(), BoxError> {
     let (kubeconfig, master) = (args.kubeconfig.as_deref(), args.master.as_deref());
     let client = controller::client("kube-controller-manager", kubeconfig, master).await?;
     let scope = Scope::new();
-    if let Some(address) = args.serving.address(PORT) {
-        health::serve(address, "kube-controller-manager", Clock::system(), &scope)?;
-    }
+    let metrics = Arc::new(Metrics::new(FAMILIES));
+    let shown = metrics.clone();
+    let page = health::Page { client: client.clone(), render: Arc::new(move || shown.render()) };
+    health::serve(&args.serving, PORT, "kube-controller-manager", page, Clock::system(), &scope)?;
     let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "localhost".to_owned());
     let election = args.leader.election("kube-controller-manager", &host, &entropy::uuid())?;
-    let work = || crate::run(client.clone(), config, Clock::system(), scope.clone());
+    let lease = election.clone();
+    let leads = |is: f64| {
+        lease.iter().for_each(|it| metrics.set(LEADER, &[("name", &it.name)], is));
+    };
+    leads(0.0);
+    let component = "kube-controller-manager";
+    let work = || {
+        leads(1.0);
+        if let Some(it) = &lease {
+            lease::announce(client.clone(), it, component, Clock::system(), &scope);
+        }
+        crate::run(client.clone(), config, Clock::system(), scope.clone())
+    };
     let asked = async {
         if let Err(error) = lifecycle::asked_to_end().await {
             tracing::error!(%error, "cannot hear when to end");
@@ -206,6 +243,8 @@ mod tests {
              --service-account-private-key-file=k --service-cluster-ip-range=10.96.0.0/12 \
              --use-service-account-credentials=false --kube-api-qps=50.5 --kube-api-burst=100 \
              --concurrent-deployment-syncs=10 --profiling=false \
+             --authorization-always-allow-paths=/healthz,/readyz --flex-volume-plugin-dir=/f \
+             --min-resync-period=12h --feature-gates=DRADeviceTaints=true --tls-cert-file=c --tls-private-key-file=k \
              --horizontal-pod-autoscaler-tolerance=0.05";
         let args = parse(kubeadm).unwrap();
         assert!(refuse(&args).is_ok());

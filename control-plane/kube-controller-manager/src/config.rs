@@ -10,6 +10,29 @@ use crate::{AutoscalerConfig, Switches};
 /// here does.
 pub type NodeNamesCheck = dyn Fn(&str, &[String], &[IpAddr]) -> bool + Send + Sync;
 
+/// How fast nodes that fall silent lose their pods, in nodes per second and zone.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct EvictionPace {
+    pub rate: f64,
+    /// In a large zone of which much is lost. In a small one nothing goes then.
+    pub secondary_rate: f64,
+    /// How much of a zone is much, as a part of it.
+    pub unhealthy_zone_threshold: f64,
+    /// Above how many nodes a zone is large.
+    pub large_cluster_size_threshold: usize,
+}
+
+impl Default for EvictionPace {
+    fn default() -> Self {
+        Self {
+            rate: 0.1,
+            secondary_rate: 0.01,
+            unhealthy_zone_threshold: 0.55,
+            large_cluster_size_threshold: 50,
+        }
+    }
+}
+
 /// Settings of [`crate::run`].
 #[derive(Clone)]
 pub struct Config {
@@ -27,6 +50,8 @@ pub struct Config {
     pub local_path_image: Option<String>,
     /// How long a node may be silent before it counts as unreachable.
     pub node_monitor_grace_period: std::time::Duration,
+    /// How fast nodes that fall silent lose their pods.
+    pub eviction_pace: EvictionPace,
     /// How many finished pods are kept before the oldest are deleted.
     pub terminated_pod_gc_threshold: usize,
     /// How long signed certificates are valid, at most.
@@ -47,6 +72,7 @@ impl Config {
             node_names: None,
             local_path_image: None,
             node_monitor_grace_period: std::time::Duration::from_secs(50),
+            eviction_pace: EvictionPace::default(),
             terminated_pod_gc_threshold: 12_500,
             cluster_signing_duration: std::time::Duration::from_secs(365 * 24 * 3600),
             controllers: Switches::default(),

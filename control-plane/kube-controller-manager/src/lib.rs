@@ -19,6 +19,7 @@ mod config;
 mod cron_job;
 mod daemon_set;
 mod deployment;
+mod device_taint_eviction;
 mod discovery;
 mod disruption;
 mod endpoints;
@@ -44,6 +45,7 @@ mod revisions;
 mod scale;
 mod service_account;
 mod service_account_token;
+mod service_cidr;
 mod stateful_set;
 mod storage_protection;
 mod switches;
@@ -60,7 +62,7 @@ use lifecycle::Scope;
 
 use self::{caches::Caches, garbage_collector::Graph};
 pub use self::{
-    config::{Config, NodeNamesCheck},
+    config::{Config, EvictionPace, NodeNamesCheck},
     horizontal::AutoscalerConfig,
     switches::Switches,
 };
@@ -127,6 +129,7 @@ pub async fn run(client: Client, config: Config, clock: Clock, scope: Scope) {
     context.start(&["cronjob-controller"], cron_job::run);
     context.start(&["daemonset-controller"], daemon_set::run);
     context.start(&["deployment-controller"], deployment::run);
+    context.start(&["device-taint-eviction-controller"], device_taint_eviction::run);
     context.start(&["disruption-controller"], disruption::run);
     context.start(&["endpointslice-controller", "endpoints-controller"], endpoints::run);
     context.start(&["endpointslice-mirroring-controller"], endpoints::mirroring::run);
@@ -149,6 +152,7 @@ pub async fn run(client: Client, config: Config, clock: Clock, scope: Scope) {
         &["serviceaccount-controller", "root-ca-certificate-publisher-controller"],
         service_account::run,
     );
+    context.start(&["service-cidr-controller"], service_cidr::run);
     context.start(&["statefulset-controller"], stateful_set::run);
     context.start(
         &[

@@ -218,7 +218,8 @@ impl Controller {
             taints::Evicting::Never
         } else if taints::needs_eviction(node) {
             let zone = zones::zone_of(node);
-            let interval = self.zones.lock().interval(&zone);
+            let pace = &self.context.config.eviction_pace;
+            let interval = self.zones.lock().interval(&zone, pace);
             let turn = match interval {
                 None => Err(MONITOR),
                 Some(interval) => self.pace.lock().take(&zone, interval, now),

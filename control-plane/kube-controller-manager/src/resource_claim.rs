@@ -81,6 +81,9 @@ pub(crate) async fn run(context: Context) {
 impl Controller {
     fn pod_changed(&self, change: &Change<Pod>) {
         let Some(pod) = change.latest() else { return };
+        if let Some(name) = resourceclaim::of_extended(pod) {
+            self.queue.add(Work::Claim(Key::new(&change.key.namespace, name)));
+        }
         if resourceclaim::entries(pod).next().is_none() {
             return;
         }

@@ -3,17 +3,22 @@
 //! Whether a creation is admitted is decided by the API server, from the objects themselves; this
 //! keeps the numbers that users read.
 //!
-//! Upstream: `pkg/controller/resourcequota`, `pkg/quota/v1/evaluator/core`. Deviation: devices of
-//! ResourceClaims (`CLASS.deviceclass.resource.k8s.io/devices`) are not counted.
+//! Upstream: `pkg/controller/resourcequota`, `pkg/quota/v1/evaluator/core`.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use controller::{Action, ApplyError, Key, Queue, apply};
 use k8s_openapi::{
-    api::core::v1::{PersistentVolumeClaim, Pod, ResourceQuota, ResourceQuotaSpec, Service},
+    api::{
+        core::v1::{PersistentVolumeClaim, Pod, ResourceQuota, ResourceQuotaSpec, Service},
+        resource::v1::ResourceClaim,
+    },
     apimachinery::pkg::api::resource::Quantity as ApiQuantity,
 };
-use resources::{Format, PodUsage, Quantity, quota_covers, quota_has_scopes};
+use resources::{
+    DEVICES_OF_CLASS, Format, PodUsage, Quantity, quota_covers, quota_covers_claim, quota_devices,
+    quota_has_scopes,
+};
 use serde_json::json;
 
 use crate::{Context, pods};
@@ -54,6 +59,8 @@ pub(crate) async fn run(context: Context) {
     context.caches.services.subscribe(move |it| on(&it.key.namespace));
     let on = later();
     context.caches.claims.subscribe(move |it| on(&it.key.namespace));
+    let on = later();
+    context.caches.resource_claims.subscribe(move |it| on(&it.key.namespace));
     context.objects.on_count(later());
     let passes = queue.clone();
     controller::run("resourcequota", passes, 5, |it| reconcile(&context, it)).await;
@@ -74,6 +81,7 @@ async fn reconcile(context: &Context, key: Key) -> Result<Action, ApplyError> {
         pods: caches.pods.in_namespace(namespace),
         services: caches.services.in_namespace(namespace),
         claims: caches.claims.in_namespace(namespace),
+        device_claims: caches.resource_claims.in_namespace(namespace),
         now: context.clock.now(),
     }
     .used(&spec);
@@ -113,6 +121,7 @@ struct Namespace<'a> {
     pods: Vec<Arc<Pod>>,
     services: Vec<Arc<Service>>,
     claims: Vec<Arc<PersistentVolumeClaim>>,
+    device_claims: Vec<Arc<ResourceClaim>>,
     now: jiff::Timestamp,
 }
 
@@ -120,9 +129,12 @@ impl Namespace<'_> {
     fn used(&self, quota: &ResourceQuotaSpec) -> List {
         let of_pods = self.of_pods(quota);
         let is_limited = quota_has_scopes(quota);
+        let covered = self.claims.iter().filter(|it| quota_covers_claim(quota, it));
+        let covered: Vec<_> = covered.cloned().collect();
         let names = quota.hard.iter().flat_map(BTreeMap::keys);
         let amounts = names.filter_map(|name| {
-            let of_objects = if is_limited { None } else { self.of_objects(name) };
+            let of_objects =
+                if is_limited { of_claims(name, &covered) } else { self.of_objects(name) };
             let amount = of_objects.or_else(|| of_pods.amount(name))?;
             Some((name.clone(), amount.into()))
         });
@@ -136,6 +148,10 @@ impl Namespace<'_> {
         if OBJECTS.contains(&name) {
             return (self.objects)(name).map(number);
         }
+        if let Some(class) = name.strip_suffix(DEVICES_OF_CLASS) {
+            let counts = self.device_claims.iter().map(|it| quota_devices(&it.spec, class));
+            return Some(Quantity::new(counts.fold(0, i64::saturating_add), Format::DecimalSi));
+        }
         match name {
             "services.loadbalancers" => {
                 let balancers = self.services.iter().filter(|it| kind_of(it) == "LoadBalancer");
@@ -144,17 +160,7 @@ impl Namespace<'_> {
             "services.nodeports" => {
                 Some(number(self.services.iter().map(|it| node_ports(it)).sum()))
             }
-            "requests.storage" => Some(storage(&self.claims)),
-            _ => {
-                let (class, what) = name.split_once(OF_CLASS)?;
-                let of_class: Vec<_> =
-                    self.claims.iter().filter(|it| class_of(it) == Some(class)).cloned().collect();
-                match what {
-                    "persistentvolumeclaims" => Some(number(of_class.len())),
-                    "requests.storage" => Some(storage(&of_class)),
-                    _ => None,
-                }
-            }
+            _ => of_claims(name, &self.claims),
         }
     }
 
@@ -174,6 +180,18 @@ impl Namespace<'_> {
         // The date includes the grace period.
         deleted.is_some_and(|it| it.0 < self.now)
             && pod.metadata.deletion_grace_period_seconds.is_some()
+    }
+}
+
+fn of_claims(name: &str, claims: &[Arc<PersistentVolumeClaim>]) -> Option<Quantity> {
+    let (class, what) = name.split_once(OF_CLASS).map_or((None, name), |it| (Some(it.0), it.1));
+    let is_of_class =
+        |it: &&Arc<PersistentVolumeClaim>| class.is_none_or(|_| class_of(it) == class);
+    let counted: Vec<_> = claims.iter().filter(is_of_class).cloned().collect();
+    match what {
+        "persistentvolumeclaims" | "count/persistentvolumeclaims" => Some(number(counted.len())),
+        "requests.storage" => Some(storage(&counted)),
+        _ => None,
     }
 }
 
@@ -259,7 +277,15 @@ mod tests {
                 service("LoadBalancer", 3, true),
                 service("LoadBalancer", 4, false),
             ],
-            claims: vec![claim("fast", "1Gi"), claim("slow", "2Gi")],
+            claims: vec![
+                claim("fast", "1Gi"),
+                of(
+                    json!({ "spec": { "storageClassName": "slow", "volumeAttributesClassName": "gold",
+                    "resources": { "requests": { "storage": "2Gi" } } } }),
+                ),
+            ],
+            device_claims: vec![of(json!({ "spec": { "devices": { "requests": [
+                { "name": "r", "exactly": { "deviceClassName": "gpu", "count": 2 } }] } } }))],
             now: jiff::Timestamp::UNIX_EPOCH,
         };
         let spec = json!({ "hard": { name: "1" }, "scopes": scopes });
@@ -282,6 +308,8 @@ mod tests {
             ("services.nodeports", Some("5")),
             ("services.loadbalancers", Some("2")),
             ("requests.storage", Some("3Gi")),
+            ("gpu.deviceclass.resource.k8s.io/devices", Some("2")),
+            ("nic.deviceclass.resource.k8s.io/devices", Some("0")),
             ("fast.storageclass.storage.k8s.io/requests.storage", Some("1Gi")),
             ("slow.storageclass.storage.k8s.io/persistentvolumeclaims", Some("1")),
             ("gold.storageclass.storage.k8s.io/persistentvolumeclaims", Some("0")),
@@ -296,5 +324,10 @@ mod tests {
         assert_eq!(used(&["NotTerminating", "NotBestEffort"], "pods").as_deref(), Some("1"));
         assert_eq!(used(&["BestEffort"], "pods").as_deref(), Some("0"));
         assert_eq!(used(&["Terminating"], "secrets"), None);
+        assert_eq!(
+            used(&["VolumeAttributesClass"], "persistentvolumeclaims").as_deref(),
+            Some("1")
+        );
+        assert_eq!(used(&["VolumeAttributesClass"], "requests.storage").as_deref(), Some("2Gi"));
     }
 }

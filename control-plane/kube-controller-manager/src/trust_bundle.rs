@@ -30,7 +30,7 @@ const ASK_AGAIN: Duration = Duration::from_secs(5);
 const LIMIT: Duration = Duration::from_secs(10);
 
 pub(crate) async fn run(context: Context) {
-    if !is_served(&context.client).await {
+    if !serves(&context.client, API_VERSION, "clustertrustbundles").await {
         info!("the API server has no ClusterTrustBundles: none is published");
         return;
     }
@@ -45,13 +45,13 @@ pub(crate) async fn run(context: Context) {
     controller::run(name, queue, 1, |()| reconcile(&context, &bundles)).await;
 }
 
-/// Asks until there is an answer.
-async fn is_served(client: &Client) -> bool {
+/// Whether the API server has such objects: asks until there is an answer.
+pub(crate) async fn serves(client: &Client, version: &str, plural: &str) -> bool {
     loop {
-        let asked = client.list_api_group_resources(API_VERSION);
+        let asked = client.list_api_group_resources(version);
         match tokio::time::timeout(LIMIT, asked).await {
             Ok(Ok(list)) => {
-                return list.resources.iter().any(|it| it.name == "clustertrustbundles");
+                return list.resources.iter().any(|it| it.name == plural);
             }
             Ok(Err(kube::Error::Api(status))) if status.code == 404 => return false,
             Ok(Err(error)) => debug!(%error, "what the API server serves is not known"),

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use controller::apply;
+use controller::{Key, apply};
 use k8s_openapi::api::{core::v1::Pod, resource::v1::ResourceClaim};
 use kube::{
     Api, ResourceExt,
@@ -15,7 +15,10 @@ use kube::{
 use serde_json::json;
 use tokio::time::timeout;
 
-use crate::{Context, devices::ClaimWrite};
+use crate::{
+    Context,
+    devices::{self, ClaimWrite},
+};
 
 const LIMIT: Duration = Duration::from_secs(30);
 const FINALIZER: &str = "resource.kubernetes.io/delete-protection";
@@ -117,4 +120,20 @@ async fn write_one(context: &Context, pod: &Pod, it: &ClaimWrite) -> Result<(), 
         "metadata": { "resourceVersion": claim.resource_version() }, "status": status,
     });
     api.patch_status(&name, &parameters, &Patch::Merge(&patch)).await.map(drop).map_err(failed)
+}
+
+/// Takes a claim's devices back for the sake of `pod`, unless another pod has got it by now.
+pub(crate) async fn free(context: &Context, pod: &Pod, key: &Key) -> Result<(), WriteClaimError> {
+    let failed = |source| WriteClaimError::Api { name: key.name.clone(), source: Box::new(source) };
+    let api: Api<ResourceClaim> = apply::api(&context.client, &key.namespace);
+    let Some(claim) = api.get_opt(&key.name).await.map_err(failed)? else { return Ok(()) };
+    if !devices::is_at_most_for(&claim, pod) {
+        return Ok(());
+    }
+    let patch = json!({
+        "metadata": { "resourceVersion": claim.resource_version() },
+        "status": { "allocation": null, "devices": null, "reservedFor": null },
+    });
+    let parameters = PatchParams::default();
+    api.patch_status(&key.name, &parameters, &Patch::Merge(&patch)).await.map(drop).map_err(failed)
 }

@@ -3,11 +3,11 @@
 //! As upstream: where a configuration file is given, `--kubeconfig` is ignored and the other flags override
 //! the file.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use clock::Clock;
 use controller::{
-    flags::{ClientFlags, LeaderFlags, ServingFlags},
+    flags::{ClientFlags, FeatureFlags, LeaderFlags, ServingFlags},
     health,
     lease::{self, Election, Ended},
 };
@@ -38,6 +38,8 @@ pub struct Args {
     #[command(flatten)]
     pub serving: ServingFlags,
     #[command(flatten)]
+    pub features: FeatureFlags,
+    #[command(flatten)]
     pub pace: ClientFlags,
     /// Log verbosity, as klog counts it.
     #[arg(short = 'v', long = "v", default_value_t = 2)]
@@ -59,14 +61,25 @@ pub async fn run(args: Args) -> Result<(), BoxError> {
     let client =
         controller::client("kube-scheduler", kubeconfig.as_deref(), args.master.as_deref()).await?;
     let scope = Scope::new();
-    if let Some(address) = args.serving.address(PORT) {
-        health::serve(address, "kube-scheduler", Clock::system(), &scope)?;
-    }
+    let metrics = settings.metrics.clone();
+    let shown = metrics.clone();
+    let page = health::Page { client: client.clone(), render: Arc::new(move || shown.render()) };
+    health::serve(&args.serving, PORT, "kube-scheduler", page, Clock::system(), &scope)?;
     let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "localhost".to_owned());
     let of = &config.leader_election;
     let identity = format!("{host}_{}", entropy::uuid());
     let election = args.leader.over(of.leader_elect, election(of, identity))?;
-    let work = || crate::run_with(client.clone(), settings, Clock::system(), scope.clone());
+    let lease = election.clone();
+    lease.iter().for_each(|it| metrics.leads(&it.name, false));
+    let work = || {
+        if let Some(it) = &lease {
+            metrics.leads(&it.name, true);
+            // Upstream's tells in the name of its first profile.
+            let component = config.profiles.first().map_or("default-scheduler", |it| it.name());
+            lease::announce(client.clone(), it, component, Clock::system(), &scope);
+        }
+        crate::run_with(client.clone(), settings, Clock::system(), scope.clone())
+    };
     let asked = async {
         if let Err(error) = lifecycle::asked_to_end().await {
             tracing::error!(%error, "cannot hear when to end");

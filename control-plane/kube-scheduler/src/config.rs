@@ -29,6 +29,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use self::load::ConfigError;
+use crate::Metrics;
 
 pub(crate) const API_VERSION: &str = "kubescheduler.config.k8s.io/v1";
 pub(crate) const KIND: &str = "KubeSchedulerConfiguration";
@@ -183,6 +184,7 @@ pub struct Settings {
     pub profiles: BTreeMap<String, Arc<Profile>>,
     /// How long a pod that fits nowhere waits at least, first and in the end.
     pub backoff: (Duration, Duration),
+    pub metrics: Arc<Metrics>,
 }
 
 impl Default for Settings {
@@ -192,6 +194,7 @@ impl Default for Settings {
         Self {
             profiles: [(profile.name.clone(), profile)].into(),
             backoff: (Duration::from_secs(1), Duration::from_secs(10)),
+            metrics: Arc::default(),
         }
     }
 }
@@ -223,6 +226,6 @@ impl Configuration {
         let seconds = |it: i64| Duration::from_secs(u64::try_from(it).unwrap_or(0));
         let backoff =
             (seconds(self.pod_initial_backoff_seconds), seconds(self.pod_max_backoff_seconds));
-        Ok(Settings { profiles, backoff })
+        Ok(Settings { profiles, backoff, metrics: Arc::default() })
     }
 }

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use controller::Key;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
-use scheduling::{Cluster, Explanation, PodInfo, Profile};
+use scheduling::{
+    Cluster, DeviceFact, Explanation, PodInfo, Preemption, Profile, evaluate, preempt,
+};
 
 use crate::{devices, observe, pass, stores::Stores};
 
@@ -18,10 +20,28 @@ pub async fn explain(client: &Client, pod: &Pod) -> Result<Explanation, kube::Er
 
 fn judge(stores: &Stores, pod: &Pod) -> Explanation {
     let mut info = pass::info(stores, &Profile::shared(), pod);
-    let cluster = picture(stores, &Key::of(pod), info.priority);
+    let mut cluster = picture(stores, &Key::of(pod), info.priority);
     let devices = devices::of(stores, &cluster, &devices::Assumed::new(), pod);
-    info.devices = devices.map(|it| it.fact);
-    scheduling::explain(&cluster, &info)
+    info.devices = devices.map(|it| {
+        let details = it.details(stores, &cluster, pod);
+        DeviceFact { details, ..it.fact }
+    });
+    let mut explanation = scheduling::explain(&cluster, &info);
+    explanation.preemption = preemption(stores, &mut cluster, &info);
+    explanation
+}
+
+/// Which pods the scheduler would remove for this one, or why that is of no use.
+fn preemption(stores: &Stores, cluster: &mut Cluster, pod: &PodInfo) -> Option<String> {
+    let diagnosis = evaluate(cluster, pod, 0).err().filter(|it| it.prerequisite.is_none())?;
+    match preempt(cluster, pod, &diagnosis, &pass::budgets(stores)) {
+        Preemption::Futile(why) => Some(why),
+        Preemption::Evict { node, victims } => {
+            let names = victims.iter().map(|it| format!("{}/{}", it.namespace, it.name));
+            let names: Vec<_> = names.collect();
+            Some(format!("on {node} it would take the place of {}", names.join(", ")))
+        }
+    }
 }
 
 /// The cluster, with the pods that others were promised their place for.
@@ -100,6 +120,15 @@ mod tests {
         assert_eq!(told, [("c", 0), ("a", 1), ("b", 1)]);
         let detail = explanation.nodes[1].objections[0].detail.as_deref();
         assert_eq!(detail, Some("asks for 1500m, 500m of 2 is free"));
+        assert_eq!(explanation.preemption, None, "it fits");
+        let large = json!({ "containers": [{ "name": "c",
+            "resources": { "requests": { "cpu": "2" } } }] });
+        let nodes = controller::Store::fixed(StoreSpec::default(), [node("a")]);
+        let stores = Stores { nodes, ..stores };
+        let told = judge(&stores, &pod("large", 5, large.clone(), "")).preemption.unwrap();
+        assert_eq!(told, "on a it would take the place of default/there");
+        let told = judge(&stores, &pod("modest", 0, large, "")).preemption.unwrap();
+        assert!(told.contains("No preemption victims found for incoming pod"), "{told}");
     }
 
     #[test]

@@ -19,11 +19,14 @@ pub mod command;
 pub mod config;
 mod devices;
 mod explain;
+mod extended;
 mod limits;
+mod metrics;
 mod observe;
 mod outcome;
 mod pass;
 mod queue;
+mod readiness;
 mod siblings;
 mod state;
 mod stores;
@@ -39,7 +42,7 @@ use lifecycle::Scope;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
 
-pub use self::{config::Settings, explain::explain};
+pub use self::{config::Settings, explain::explain, metrics::Metrics};
 use self::{queue::SchedulingQueue, state::State, stores::Stores};
 
 /// How many bindings are written at once.
@@ -57,6 +60,8 @@ pub(crate) struct Context {
     stores: Stores,
     state: Arc<Mutex<State>>,
     changed: Arc<Notify>,
+    /// Wakes those who wait for devices to be ready.
+    claims_changed: Arc<Notify>,
     bindings: Arc<Semaphore>,
 }
 
@@ -80,6 +85,8 @@ pub async fn run_with(client: Client, settings: Settings, clock: Clock, scope: S
     let recorder =
         |name: &String| (name.clone(), Recorder::new(client.clone(), name.clone(), clock, &scope));
     let state = State { queue: SchedulingQueue::new(settings.backoff), ..State::default() };
+    let state = Arc::new(Mutex::new(state));
+    settings.metrics.watch(&state);
     let context = Context {
         recorders: Arc::new(settings.profiles.keys().map(recorder).collect()),
         settings: Arc::new(settings),
@@ -87,8 +94,9 @@ pub async fn run_with(client: Client, settings: Settings, clock: Clock, scope: S
         client,
         clock,
         scope: scope.clone(),
-        state: Arc::new(Mutex::new(state)),
+        state,
         changed: Arc::default(),
+        claims_changed: Arc::default(),
         bindings: Arc::new(Semaphore::new(BINDINGS)),
     };
     context.stores.synced().await;

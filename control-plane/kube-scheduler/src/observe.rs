@@ -26,6 +26,10 @@ pub(crate) fn subscribe(context: &Context) {
     let on = context.clone();
     stores.classes.subscribe(move |_| on.change(volumes_changed));
     let on = context.clone();
+    stores.csi_drivers.subscribe(move |_| on.change(volumes_changed));
+    let on = context.clone();
+    stores.capacities.subscribe(move |_| on.change(volumes_changed));
+    let on = context.clone();
     stores.csi_nodes.subscribe(move |_| on.change(attachments_changed));
     let on = context.clone();
     stores.attachments.subscribe(move |it| {
@@ -34,11 +38,14 @@ pub(crate) fn subscribe(context: &Context) {
         }
     });
     let on = context.clone();
-    stores.resource_claims.subscribe(move |it| on.change(|state| claim_changed(state, it)));
+    stores.resource_claims.subscribe(move |it| {
+        on.change(|state| claim_changed(state, it));
+        on.claims_changed.notify_waiters();
+    });
     let on = context.clone();
     stores.resource_slices.subscribe(move |_| on.change(devices_changed));
     let on = context.clone();
-    stores.device_classes.subscribe(move |_| on.change(devices_changed));
+    stores.device_classes.subscribe(move |_| on.change(classes_changed));
 }
 
 impl Context {
@@ -58,6 +65,10 @@ fn attachments_changed(state: &mut State) {
 
 fn devices_changed(state: &mut State) {
     state.queue.happened(Event::DevicesChanged, Instant::now());
+}
+
+fn classes_changed(state: &mut State) {
+    state.queue.happened(Event::DeviceClassesChanged, Instant::now());
 }
 
 /// An allocation that is seen need not be assumed any longer.
@@ -141,8 +152,11 @@ fn placed(state: &mut State, old: Option<&Pod>, pod: &Pod) {
     state.nominated.remove(&key);
     state.assumed.remove(&uid);
     let Some(node) = node_of(pod) else { return };
+    let asks_alike = |old: &Pod| {
+        old.spec == pod.spec && resources::pod_requests(old) == resources::pod_requests(pod)
+    };
     let is_same = |old: &Pod| {
-        old.spec == pod.spec
+        asks_alike(old)
             && old.metadata.labels == pod.metadata.labels
             && old.metadata.deletion_timestamp.is_some()
                 == pod.metadata.deletion_timestamp.is_some()
@@ -153,7 +167,7 @@ fn placed(state: &mut State, old: Option<&Pod>, pod: &Pod) {
     state.cluster.set_pod(node, PodInfo::shared(pod));
     state.queue.happened(Event::PodPlaced, Instant::now());
     // One that was there and asks for something else may have become smaller.
-    if old.is_some_and(|old| node_of(old).is_some() && old.spec != pod.spec) {
+    if old.is_some_and(|old| node_of(old).is_some() && !asks_alike(old)) {
         state.queue.happened(Event::PodRemoved, Instant::now());
     }
 }
@@ -179,13 +193,15 @@ fn waiting(settings: &Settings, state: &mut State, change: &Change<Pod>, pod: &P
             && old.metadata.labels == pod.metadata.labels
             && old.metadata.uid == pod.metadata.uid
     };
+    // Another scheduler, an earlier run of this one, or who makes nodes has promised it a place.
+    let told = |pod: &Pod| pod.status.as_ref().and_then(|it| it.nominated_node_name.clone());
+    let nominated = told(pod).filter(|it| !it.is_empty());
+    if nominated.is_some() && (old.and_then(told) != nominated || !state.queue.contains(key)) {
+        let promise = nominated.map(|node| (node, PodInfo::shared(pod)));
+        state.nominated.extend(promise.map(|it| (key.clone(), it)));
+    }
     if state.queue.contains(key) && old.is_some_and(is_same) {
         return;
-    }
-    // Another scheduler, or an earlier run of this one, has made room for it.
-    let nominated = pod.status.as_ref().and_then(|it| it.nominated_node_name.clone());
-    if let Some(node) = nominated.filter(|it| !it.is_empty() && !state.queue.contains(key)) {
-        state.nominated.insert(key.clone(), (node, PodInfo::shared(pod)));
     }
     let priority = pod.spec.as_ref().and_then(|it| it.priority).unwrap_or(0);
     state.queue.add(key.clone(), priority);

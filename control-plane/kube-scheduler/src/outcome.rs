@@ -16,31 +16,126 @@ use scheduling::{
     volume::{ChosenVolume, matching},
 };
 use serde_json::json;
-use tokio::time::Instant;
+use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 use tracing::{debug, warn};
 
 use crate::{
     Context, claims,
     devices::ClaimWrite,
-    pass::{Decision, Eviction},
+    extended::NewClaim,
+    metrics::Outcome,
+    pass::{Attempt, Decision, Eviction},
     queue::Event,
+    readiness,
     volumes::SELECTED_NODE,
 };
 
 /// If it was written after all, the watch will say so.
 const BIND_LIMIT: Duration = Duration::from_secs(30);
 
-pub(crate) async fn write(context: &Context, pod: &Pod, decision: Decision) {
+/// `permit` is held while something is written, not while devices are waited for.
+pub(crate) async fn write(
+    context: &Context,
+    attempt: &Attempt,
+    decision: Decision,
+    permit: OwnedSemaphorePermit,
+) {
+    let pod = &*attempt.pod;
+    let metrics = &context.settings.metrics;
+    let profile = context.settings.profile(pod).map(|it| it.name.clone()).unwrap_or_default();
+    let ended = |outcome| metrics.ended(&profile, outcome, attempt.started.elapsed());
     match decision {
-        Decision::Bind { node, claims } => {
-            if give(context, pod, &claims).await {
-                bind(context, pod, &node).await;
+        Decision::Bind { node, mut claims, new } => {
+            if !claims.is_empty() || new.is_some() {
+                nominate(context, pod, &node).await;
+            }
+            if let Some(new) = new {
+                match make(context, pod, new).await {
+                    Some(claim) => claims.push(claim),
+                    None => return ended(Outcome::Error),
+                }
+            }
+            if !give(context, pod, &claims).await {
+                return ended(Outcome::Error);
+            }
+            drop(permit);
+            let is_bound = ready(context, pod, &claims).await && bind(context, pod, &node).await;
+            ended(if is_bound { Outcome::Scheduled } else { Outcome::Error });
+            if is_bound {
+                metrics.tried(attempt.number);
             }
         }
-        Decision::Provision { node, claims } => select(context, pod, &node, &claims).await,
-        Decision::Wait { diagnosis, preemption } => {
-            refuse(context, pod, &diagnosis, preemption).await;
+        Decision::Provision { node, claims } => {
+            nominate(context, pod, &node).await;
+            select(context, pod, &node, &claims).await;
         }
+        Decision::Wait { diagnosis, preemption, misplaced } => {
+            ended(Outcome::Unschedulable);
+            if let Some(it) = &preemption {
+                metrics.preempted(it.victims.len());
+            }
+            refuse(context, pod, &diagnosis, preemption).await;
+            if let Some(claim) = misplaced {
+                free(context, pod, &claim).await;
+            }
+        }
+    }
+}
+
+/// Says where a pod is about to go that is not bound at once, for those who make room or nodes.
+///
+/// Upstream: KEP-5278.
+async fn nominate(context: &Context, pod: &Pod, node: &str) {
+    let told = pod.status.as_ref().and_then(|it| it.nominated_node_name.as_deref());
+    if told != Some(node) {
+        patch_pod(context, pod, &json!({ "nominatedNodeName": node })).await;
+    }
+}
+
+/// Makes the claim of the pod's extended resources.
+async fn make(context: &Context, pod: &Pod, new: NewClaim) -> Option<ClaimWrite> {
+    let key = Key::of(pod);
+    let made = new.make(context, pod).await;
+    let mut state = context.state.lock();
+    let assumed = state.devices.remove(&pod.uid().unwrap_or_default());
+    match made {
+        Ok(claim) => {
+            state.devices.extend(assumed.map(|it| (claim.uid.clone(), it)));
+            Some(claim)
+        }
+        Err(error) => {
+            drop(state);
+            let error = telemetry::chain(&error).to_string();
+            warn!(pod = %key, error, "failed to make a claim of devices");
+            let message = format!("running PreBind plugin \"DynamicResources\": {error}");
+            context.note(pod, |it| it.warn(pod, "FailedScheduling", message));
+            forget(context, pod, &key);
+            None
+        }
+    }
+}
+
+/// Waits for the pod's devices. Those that fail are given back, and the pod is tried again.
+async fn ready(context: &Context, pod: &Pod, claims: &[ClaimWrite]) -> bool {
+    let limit = context.settings.profile(pod).map(|it| it.device_binding_timeout);
+    let uid = pod.uid().unwrap_or_default();
+    let waited = readiness::wait(context, &uid, claims, limit.unwrap_or_default()).await;
+    let Err(error) = waited else { return true };
+    let key = Key::of(pod);
+    warn!(pod = %key, %error, "devices are not ready");
+    let message = format!("running PreBind plugin \"DynamicResources\": {error}");
+    context.note(pod, |it| it.warn(pod, "FailedScheduling", message));
+    free(context, pod, &error.claim).await;
+    forget(context, pod, &key);
+    false
+}
+
+async fn free(context: &Context, pod: &Pod, claim: &Key) {
+    if let Err(error) = claims::free(context, pod, claim).await {
+        warn!(%claim, error = %telemetry::chain(&error), "failed to take devices back");
+        // Nothing would bring the pod back.
+        context.state.lock().queue.failed(&Key::of(pod), Instant::now());
+        context.changed.notify_one();
     }
 }
 
@@ -64,7 +159,8 @@ async fn give(context: &Context, pod: &Pod, given: &[ClaimWrite]) -> bool {
     false
 }
 
-async fn bind(context: &Context, pod: &Pod, node: &str) {
+/// Whether it was.
+async fn bind(context: &Context, pod: &Pod, node: &str) -> bool {
     let key = Key::of(pod);
     let binding = json!({
         "apiVersion": "v1", "kind": "Binding",
@@ -83,8 +179,10 @@ async fn bind(context: &Context, pod: &Pod, node: &str) {
     );
     let Ok(bound) = tokio::time::timeout(BIND_LIMIT, bound).await else {
         warn!(pod = %key, node, "binding was not answered in time");
-        return forget(context, pod, &key);
+        forget(context, pod, &key);
+        return false;
     };
+    let is_bound = bound.is_ok();
     match bound {
         Ok(_) => {
             let message = format!("Successfully assigned {key} to {node}");
@@ -101,6 +199,7 @@ async fn bind(context: &Context, pod: &Pod, node: &str) {
             forget(context, pod, &key);
         }
     }
+    is_bound
 }
 
 /// Takes the assumption back; the pod waits again unless it is gone.
@@ -137,7 +236,7 @@ async fn select(context: &Context, pod: &Pod, node: &str, claims: &[ChosenVolume
             let error = telemetry::chain(&error).to_string();
             warn!(claim = it.claim, error, "failed to choose for a claim");
             // Nothing would bring the pod back.
-            context.state.lock().queue.happened(Event::VolumesChanged, Instant::now());
+            context.state.lock().queue.failed(&Key::of(pod), Instant::now());
             context.changed.notify_one();
         }
     }

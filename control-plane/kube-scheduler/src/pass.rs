@@ -5,8 +5,8 @@ use std::sync::Arc;
 use controller::Key;
 use k8s_openapi::api::core::v1::Pod;
 use scheduling::{
-    Budget, Choice, Diagnosis, NodeInfo, Plugin, PodInfo, Preemption, Profile, evaluate, preempt,
-    volume::ChosenVolume,
+    Budget, CLAIM_IS_FREED, Choice, Diagnosis, NO_CLAIMS_TO_FREE, NodeInfo, Plugin, PodInfo,
+    Preemption, Profile, evaluate, evaluate_one, preempt, volume::ChosenVolume,
 };
 use tokio::time::Instant;
 use tracing::debug;
@@ -14,11 +14,20 @@ use tracing::debug;
 use crate::{
     Context,
     devices::{self, ClaimWrite},
+    extended::{self, NewClaim},
     limits, outcome, siblings,
     state::State,
     stores::Stores,
     volumes,
 };
+
+/// One try to find a place for a pod.
+pub(crate) struct Attempt {
+    pub(crate) pod: Arc<Pod>,
+    pub(crate) started: Instant,
+    /// The how manieth it is.
+    pub(crate) number: u32,
+}
 
 /// What was decided about one pod; the writes follow in the background.
 pub(crate) enum Decision {
@@ -26,16 +35,17 @@ pub(crate) enum Decision {
         node: String,
         /// What its claims of devices are given first.
         claims: Vec<ClaimWrite>,
+        /// A claim that is made for its extended resources.
+        new: Option<NewClaim>,
     },
     /// The claims wait for a node: give each its volume, or tell its provisioner the node, and come
     /// back when it is bound.
-    Provision {
-        node: String,
-        claims: Vec<ChosenVolume>,
-    },
+    Provision { node: String, claims: Vec<ChosenVolume> },
     Wait {
         diagnosis: Diagnosis,
         preemption: Option<Eviction>,
+        /// A claim that is allocated where the pod cannot go.
+        misplaced: Option<Key>,
     },
 }
 
@@ -79,27 +89,40 @@ async fn schedule(context: &Context, key: &Key) {
     };
     // Bounds how far decisions run ahead of the writes.
     let Ok(permit) = context.bindings.clone().acquire_owned().await else { return };
+    let started = Instant::now();
     let mut info = info(&context.stores, profile, &pod);
-    let budgets = budgets(context);
-    let decision = {
+    let budgets = budgets(&context.stores);
+    let (decision, attempts) = {
         let mut state = context.state.lock();
         if !state.queue.contains(key) {
             return;
         }
+        let attempts = state.queue.attempts(key);
         let devices = of_devices(&context.stores, &state, &info, &pod);
         info.devices = devices.as_ref().map(|it| it.fact.clone());
         let mut decision = decide(&mut state, key, Arc::new(info), &budgets);
-        if let (Decision::Bind { node, claims }, Some(devices)) = (&mut decision, devices) {
-            let (writes, assumed) = devices.place(&context.stores, node);
-            *claims = writes;
-            state.devices.extend(assumed);
+        match (&mut decision, devices) {
+            (Decision::Bind { node, claims, new }, Some(devices)) => {
+                let node = state.cluster.node(node).cloned().unwrap_or_default();
+                let placed = devices.place(&context.stores, &pod, &node, context.clock.now());
+                (*claims, *new) = (placed.claims, placed.new);
+                state.devices.extend(placed.assumed);
+            }
+            (Decision::Wait { misplaced, diagnosis, .. }, Some(devices)) => {
+                *misplaced = devices.misplaced(&pod, diagnosis);
+                if misplaced.is_some() {
+                    diagnosis.deallocation = Some(CLAIM_IS_FREED);
+                }
+            }
+            _ => {}
         }
-        decision
+        (decision, attempts)
     };
+    context.settings.metrics.decided(started.elapsed());
+    let attempt = Attempt { pod, started, number: attempts };
     let background = context.clone();
     drop(context.scope.spawn("outcome", async move {
-        outcome::write(&background, &pod, decision).await;
-        drop(permit);
+        outcome::write(&background, &attempt, decision, permit).await;
     }));
 }
 
@@ -121,7 +144,7 @@ fn of_devices(
     info: &PodInfo,
     pod: &Pod,
 ) -> Option<devices::Devices> {
-    let is_asked = info.profile.filters.contains(Plugin::DynamicResources);
+    let is_asked = info.profile.asks(Plugin::DynamicResources);
     is_asked.then(|| devices::of(stores, &state.cluster, &state.devices, pod)).flatten()
 }
 
@@ -135,6 +158,9 @@ pub(crate) fn info(stores: &Stores, profile: &Arc<Profile>, pod: &Pod) -> PodInf
     if asks(Plugin::VolumeRestrictions) {
         info.exclusive_claims = limits::exclusive(stores, &info);
     }
+    if asks(Plugin::DynamicResources) {
+        info.device_resources = extended::resources(&extended::wishes(stores, pod));
+    }
     if asks(Plugin::NodeVolumeLimits) {
         info.csi = limits::fact(stores, &info);
     }
@@ -143,7 +169,7 @@ pub(crate) fn info(stores: &Stores, profile: &Arc<Profile>, pod: &Pod) -> PodInf
 
 fn decide(state: &mut State, key: &Key, pod: Arc<PodInfo>, budgets: &[Budget]) -> Decision {
     let added = state.with_nominated(key, &pod);
-    let result = evaluate(&state.cluster, &pod, state.next_start);
+    let result = find(state, key, &pod);
     let preemption = match &result {
         Err(_) if victims_are_leaving(state, key, &pod) => None,
         Err(diagnosis) if diagnosis.nodes > 0 && pod.profile.preempts => {
@@ -156,6 +182,13 @@ fn decide(state: &mut State, key: &Key, pod: Arc<PodInfo>, budgets: &[Budget]) -
         Ok(choice) => place(state, key, pod, &choice),
         Err(diagnosis) => park(state, key, &pod, diagnosis, preemption),
     }
+}
+
+/// The node that the pod was promised, where it does; otherwise the best of all.
+fn find(state: &State, key: &Key, pod: &PodInfo) -> Result<Choice, Diagnosis> {
+    let promised = state.nominated.get(key).map(|(node, _)| node.as_str());
+    let choice = promised.and_then(|it| evaluate_one(&state.cluster, pod, it));
+    choice.map_or_else(|| evaluate(&state.cluster, pod, state.next_start), Ok)
 }
 
 /// Whether room is being made for the pod already, on the node that it was nominated for.
@@ -177,13 +210,15 @@ fn place(state: &mut State, key: &Key, pod: Arc<PodInfo>, choice: &Choice) -> De
         // The claim's change brings it back, and then it is bound where its volume is.
         let plugins = [Plugin::VolumeBinding].into();
         state.queue.park(key, plugins, Instant::now());
+        // Its room is kept until then.
+        state.nominated.insert(key.clone(), (node.clone(), pod));
         return Decision::Provision { node, claims };
     }
     state.nominated.remove(key);
     state.assumed.insert(pod.uid.clone());
     state.cluster.set_pod(&node, pod);
     state.queue.remove(key);
-    Decision::Bind { node, claims: Vec::new() }
+    Decision::Bind { node, claims: Vec::new(), new: None }
 }
 
 fn park(
@@ -194,8 +229,11 @@ fn park(
     preemption: Option<Preemption>,
 ) -> Decision {
     state.queue.park(key, diagnosis.plugins(), Instant::now());
+    if pod.profile.asks(Plugin::DynamicResources) {
+        diagnosis.deallocation = Some(NO_CLAIMS_TO_FREE);
+    }
     let eviction = match preemption {
-        None if state.nominated.contains_key(key) => {
+        None if victims_are_leaving(state, key, pod) => {
             let message = "not eligible due to a terminating pod on the nominated node.";
             diagnosis.preemption = Some(message.into());
             None
@@ -212,11 +250,11 @@ fn park(
             Some(Eviction { node, victims, displaced })
         }
     };
-    Decision::Wait { diagnosis, preemption: eviction }
+    Decision::Wait { diagnosis, preemption: eviction, misplaced: None }
 }
 
-fn budgets(context: &Context) -> Vec<Budget> {
-    let budgets = context.stores.budgets.all();
+pub(crate) fn budgets(stores: &Stores) -> Vec<Budget> {
+    let budgets = stores.budgets.all();
     let budgets = budgets.iter().filter_map(|it| {
         let selector = controller::selector(it.spec.as_ref()?.selector.as_ref())?;
         let status = it.status.as_ref();

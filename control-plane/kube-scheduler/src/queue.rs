@@ -2,7 +2,7 @@
 //!
 //! Ready pods are taken by priority, then by age. A pod that fits nowhere is parked with the
 //! plug-ins that refused it; an event that could change their minds brings it back, not before its
-//! back-off is over.
+//! back-off is over, unless nobody else is ready. Who backs off from an error waits in any case.
 //!
 //! Upstream: `backend/queue/scheduling_queue.go`.
 
@@ -29,8 +29,10 @@ pub(crate) enum Event {
     /// A pod was placed, or its labels changed.
     PodPlaced,
     VolumesChanged,
-    /// A claim of devices, a class or a slice of them.
+    /// A claim of devices or a slice of them.
     DevicesChanged,
+    /// A class of devices: it may stand for an extended resource.
+    DeviceClassesChanged,
     /// A volume was detached, or a node may have more of them.
     AttachmentsChanged,
 }
@@ -53,6 +55,9 @@ impl Event {
             ),
             Self::PodPlaced => matches!(plugin, P::PodTopologySpread | P::InterPodAffinity),
             Self::DevicesChanged => plugin == P::DynamicResources,
+            Self::DeviceClassesChanged => {
+                matches!(plugin, P::DynamicResources | P::NodeResourcesFit)
+            }
             Self::VolumesChanged => matches!(
                 plugin,
                 P::VolumeBinding | P::VolumeZone | P::VolumeRestrictions | P::NodeVolumeLimits
@@ -93,6 +98,8 @@ pub(crate) struct SchedulingQueue {
     entries: HashMap<Key, Entry>,
     ready: BTreeMap<Rank, Key>,
     timed: BTreeSet<(Instant, Key)>,
+    /// Those of `timed` that may come before their time.
+    impatient: BTreeSet<(Instant, Key)>,
     sequence: u64,
     /// How long a pod waits after its first try, and at most.
     backoff: (Duration, Duration),
@@ -110,6 +117,7 @@ impl SchedulingQueue {
             entries: HashMap::new(),
             ready: BTreeMap::new(),
             timed: BTreeSet::new(),
+            impatient: BTreeSet::new(),
             sequence: 0,
             backoff,
         }
@@ -129,6 +137,22 @@ impl SchedulingQueue {
         self.entries.contains_key(key)
     }
 
+    /// How often a pod was tried.
+    pub(crate) fn attempts(&self, key: &Key) -> u32 {
+        self.entries.get(key).map_or(0, |it| it.attempts)
+    }
+
+    /// How many pods wait in each of upstream's queues.
+    pub(crate) fn counts(&self) -> [(&'static str, usize); 3] {
+        let count =
+            |is: fn(&Place) -> bool| self.entries.values().filter(|it| is(&it.place)).count();
+        [
+            ("active", count(|it| matches!(it, Place::Ready | Place::Out))),
+            ("backoff", count(|it| matches!(it, Place::BackingOff { .. }))),
+            ("unschedulable", count(|it| matches!(it, Place::Parked { .. }))),
+        ]
+    }
+
     pub(crate) fn remove(&mut self, key: &Key) {
         drop(self.take(key));
     }
@@ -136,7 +160,14 @@ impl SchedulingQueue {
     /// The next pod to try. It stays known until it is removed or comes back.
     pub(crate) fn pop(&mut self, now: Instant) -> Option<Key> {
         self.wake(now);
-        let (_, key) = self.ready.pop_first()?;
+        let key = match self.ready.pop_first() {
+            Some((_, key)) => key,
+            None => {
+                let (at, key) = self.impatient.pop_first()?;
+                self.timed.remove(&(at, key.clone()));
+                key
+            }
+        };
         let entry = self.entries.get_mut(&key)?;
         entry.place = Place::Out;
         entry.attempts += 1;
@@ -188,13 +219,19 @@ impl SchedulingQueue {
             })
             .map(|(key, _)| key.clone())
             .collect();
+        // Pods are placed all the time, and seldom help.
+        let is_likely = event != Event::PodPlaced;
         for key in helped {
-            self.unpark(&key, now);
+            self.bring_back(&key, is_likely, now);
         }
     }
 
-    /// Brings a parked pod back, not before its back-off is over.
+    /// Brings a parked pod back after its back-off, or when nobody else waits.
     pub(crate) fn unpark(&mut self, key: &Key, now: Instant) {
+        self.bring_back(key, true, now);
+    }
+
+    fn bring_back(&mut self, key: &Key, is_likely: bool, now: Instant) {
         let Some(entry) = self.entries.get_mut(key) else { return };
         let Place::Parked { until, backoff, .. } = entry.place else { return };
         self.timed.remove(&(until, key.clone()));
@@ -204,7 +241,20 @@ impl SchedulingQueue {
         } else {
             entry.place = Place::BackingOff { until: backoff };
             self.timed.insert((backoff, key.clone()));
+            if is_likely {
+                self.impatient.insert((backoff, key.clone()));
+            }
         }
+    }
+
+    /// Brings a parked pod back after its back-off, since something went wrong meanwhile.
+    pub(crate) fn failed(&mut self, key: &Key, now: Instant) {
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        let Place::Parked { until, backoff, .. } = entry.place else { return };
+        self.timed.remove(&(until, key.clone()));
+        let until = backoff.max(now);
+        entry.place = Place::BackingOff { until };
+        self.timed.insert((until, key.clone()));
     }
 
     /// Makes ready what has waited long enough.
@@ -212,7 +262,8 @@ impl SchedulingQueue {
         while let Some((at, _)) = self.timed.first()
             && *at <= now
         {
-            let Some((_, key)) = self.timed.pop_first() else { break };
+            let Some((at, key)) = self.timed.pop_first() else { break };
+            self.impatient.remove(&(at, key.clone()));
             if let Some(entry) = self.entries.get_mut(&key) {
                 entry.place = Place::Ready;
                 self.ready.insert(entry.rank, key);
@@ -224,8 +275,10 @@ impl SchedulingQueue {
         let entry = self.entries.remove(key)?;
         match &entry.place {
             Place::Ready => drop(self.ready.remove(&entry.rank)),
-            Place::BackingOff { until } | Place::Parked { until, .. } => {
-                self.timed.remove(&(*until, key.clone()));
+            Place::BackingOff { until, .. } | Place::Parked { until, .. } => {
+                let timed = (*until, key.clone());
+                self.timed.remove(&timed);
+                self.impatient.remove(&timed);
             }
             Place::Out => {}
         }
@@ -260,17 +313,35 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_parked_pod_returns_with_a_helpful_event_but_not_before_its_backoff() {
+    async fn a_parked_pod_returns_with_a_helpful_event_after_its_backoff_or_when_nobody_else_waits()
+    {
         let (mut queue, now) = (SchedulingQueue::default(), Instant::now());
-        queue.add(key("a"), 0);
+        queue.add(key("a"), 9);
         queue.pop(now).unwrap();
         queue.park(&key("a"), fit(), now);
         queue.happened(Event::PodPlaced, now);
         assert_eq!(queue.pop(now + Duration::from_secs(2)), None);
         queue.happened(Event::PodRemoved, now);
-        assert_eq!(queue.pop(now), None);
         assert_eq!(queue.next_due(), Some(now + Duration::from_secs(1)));
-        assert_eq!(queue.pop(now + Duration::from_secs(1)), Some(key("a")));
+        queue.add(key("b"), 0);
+        assert_eq!(queue.pop(now), Some(key("b")), "who is ready comes first");
+        assert_eq!(queue.pop(now), Some(key("a")));
+        assert_eq!((queue.pop(now), queue.next_due()), (None, None));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_an_error_the_backoff_is_waited_out() {
+        let (mut queue, now) = (SchedulingQueue::default(), Instant::now());
+        queue.add(key("a"), 0);
+        queue.pop(now).unwrap();
+        queue.back_off(&key("a"), now);
+        assert_eq!(queue.pop(now), None);
+        let later = now + Duration::from_secs(1);
+        assert_eq!(queue.pop(later), Some(key("a")));
+        queue.park(&key("a"), fit(), later);
+        queue.failed(&key("a"), later);
+        assert_eq!(queue.pop(later + Duration::from_secs(1)), None);
+        assert_eq!(queue.pop(later + Duration::from_secs(2)), Some(key("a")));
     }
 
     #[tokio::test(start_paused = true)]

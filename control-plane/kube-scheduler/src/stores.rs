@@ -6,13 +6,13 @@ use controller::{Store, StoreSpec, reflect};
 use k8s_openapi::api::{
     apps::v1::{ReplicaSet, ReplicaSetSpec, StatefulSet, StatefulSetSpec},
     core::v1::{
-        Container, EphemeralVolumeSource, Namespace, Node, NodeStatus, PersistentVolume,
-        PersistentVolumeClaim, Pod, PodSpec, PodStatus, ReplicationController,
+        Container, ContainerStatus, EphemeralVolumeSource, Namespace, Node, NodeStatus,
+        PersistentVolume, PersistentVolumeClaim, Pod, PodSpec, PodStatus, ReplicationController,
         ReplicationControllerSpec, Service,
     },
     policy::v1::PodDisruptionBudget,
     resource::v1::{DeviceClass, ResourceClaim, ResourceSlice},
-    storage::v1::{CSINode, StorageClass, VolumeAttachment},
+    storage::v1::{CSIDriver, CSINode, CSIStorageCapacity, StorageClass, VolumeAttachment},
 };
 use kube::{
     Api, Client, Resource,
@@ -35,6 +35,8 @@ pub(crate) struct Stores {
     pub(crate) volumes: Store<PersistentVolume>,
     pub(crate) classes: Store<StorageClass>,
     pub(crate) csi_nodes: Store<CSINode>,
+    pub(crate) csi_drivers: Store<CSIDriver>,
+    pub(crate) capacities: Store<CSIStorageCapacity>,
     pub(crate) attachments: Store<VolumeAttachment>,
     pub(crate) budgets: Store<PodDisruptionBudget>,
     pub(crate) resource_claims: Store<ResourceClaim>,
@@ -60,6 +62,8 @@ impl Stores {
             volumes: reflect(client.clone(), StoreSpec::default(), scope),
             classes: reflect(client.clone(), StoreSpec::default(), scope),
             csi_nodes: reflect(client.clone(), StoreSpec::default(), scope),
+            csi_drivers: reflect(client.clone(), StoreSpec::default(), scope),
+            capacities: reflect(client.clone(), StoreSpec::default(), scope),
             attachments: reflect(client.clone(), StoreSpec::default(), scope),
             budgets: reflect(client.clone(), StoreSpec::default(), scope),
             resource_claims: reflect(client.clone(), StoreSpec::default(), scope),
@@ -83,6 +87,8 @@ impl Stores {
             volumes: list(client, StoreSpec::default()).await?,
             classes: list(client, StoreSpec::default()).await?,
             csi_nodes: list(client, StoreSpec::default()).await?,
+            csi_drivers: list(client, StoreSpec::default()).await?,
+            capacities: list(client, StoreSpec::default()).await?,
             attachments: list(client, StoreSpec::default()).await?,
             budgets: list(client, StoreSpec::default()).await?,
             resource_claims: list(client, StoreSpec::default()).await?,
@@ -105,6 +111,8 @@ impl Stores {
             volumes: Store::fixed(StoreSpec::default(), []),
             classes: Store::fixed(StoreSpec::default(), []),
             csi_nodes: Store::fixed(StoreSpec::default(), []),
+            csi_drivers: Store::fixed(StoreSpec::default(), []),
+            capacities: Store::fixed(StoreSpec::default(), []),
             attachments: Store::fixed(StoreSpec::default(), []),
             budgets: Store::fixed(StoreSpec::default(), []),
             resource_claims: Store::fixed(StoreSpec::default(), []),
@@ -126,6 +134,8 @@ impl Stores {
             self.volumes.synced(),
             self.classes.synced(),
             self.csi_nodes.synced(),
+            self.csi_drivers.synced(),
+            self.capacities.synced(),
             self.attachments.synced(),
             self.budgets.synced(),
             self.resource_claims.synced(),
@@ -154,14 +164,33 @@ fn trim_pod(pod: &mut Pod) {
     }
     if let Some(status) = &mut pod.status {
         *status = PodStatus {
+            allocated_resources: status.allocated_resources.take(),
             conditions: status.conditions.take(),
+            container_statuses: trim_statuses(status.container_statuses.take()),
+            extended_resource_claim_status: status.extended_resource_claim_status.take(),
+            init_container_statuses: trim_statuses(status.init_container_statuses.take()),
             nominated_node_name: status.nominated_node_name.take(),
             phase: status.phase.take(),
             resource_claim_statuses: status.resource_claim_statuses.take(),
+            resources: status.resources.take(),
             start_time: status.start_time.take(),
             ..PodStatus::default()
         };
     }
+}
+
+/// What containers have is read while it is changed.
+fn trim_statuses(statuses: Option<Vec<ContainerStatus>>) -> Option<Vec<ContainerStatus>> {
+    let told = statuses.into_iter().flatten().filter(|it| it.resources.is_some());
+    let trimmed: Vec<_> = told
+        .map(|it| ContainerStatus {
+            allocated_resources: it.allocated_resources,
+            name: it.name,
+            resources: it.resources,
+            ..ContainerStatus::default()
+        })
+        .collect();
+    (!trimmed.is_empty()).then_some(trimmed)
 }
 
 fn trim_spec(spec: &mut PodSpec) {

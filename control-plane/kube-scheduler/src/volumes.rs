@@ -3,11 +3,13 @@
 use controller::{Key, object};
 use k8s_openapi::api::{
     core::v1::{NodeSelectorTerm, PersistentVolume, PersistentVolumeClaim, Pod},
-    storage::v1::StorageClass,
+    storage::v1::{CSIStorageCapacity, StorageClass},
 };
+use kube::core::Selector;
+use resources::Quantity;
 use scheduling::{
     VolumeFact,
-    volume::{Candidate, matching},
+    volume::{Candidate, Places, matching},
 };
 
 use crate::stores::Stores;
@@ -57,8 +59,8 @@ fn fact(stores: &Stores, namespace: &str, claim: String) -> VolumeFact {
     let Some(volume) = volume.filter(|it| !it.is_empty()) else {
         return unbound(stores, &found, claim);
     };
-    let Some(volume) = stores.volumes.get(&Key::cluster(volume)) else {
-        return VolumeFact::Lost { claim };
+    let Some(volume) = stores.volumes.get(&Key::cluster(volume.clone())) else {
+        return VolumeFact::Lost { claim, volume };
     };
     let terms = terms(&volume);
     VolumeFact::Bound { terms, labels: volume.metadata.labels.clone().unwrap_or_default() }
@@ -81,13 +83,39 @@ fn unbound(stores: &Stores, found: &PersistentVolumeClaim, claim: String) -> Vol
     if let Some(node) = selected {
         return VolumeFact::Selected { node };
     }
-    let is_provisionable = class.provisioner != NO_PROVISIONER;
+    let provision = (class.provisioner != NO_PROVISIONER).then(|| places(stores, found, &class));
     let volumes = candidates(stores, found);
-    match (volumes.is_empty(), is_provisionable) {
-        (false, _) => VolumeFact::Choosable { claim, volumes, is_provisionable },
-        (true, true) => VolumeFact::Provisionable { claim },
-        (true, false) => VolumeFact::Unbindable,
+    match (volumes.is_empty(), provision) {
+        (true, None) => VolumeFact::Unbindable,
+        (true, Some(places)) if places == Places::default() => VolumeFact::Provisionable { claim },
+        (_, provision) => VolumeFact::Choosable { claim, volumes, provision },
     }
+}
+
+/// Where the class's provisioner can make a volume for the claim.
+fn places(stores: &Stores, claim: &PersistentVolumeClaim, class: &StorageClass) -> Places {
+    let driver = stores.csi_drivers.get(&Key::cluster(class.provisioner.clone()));
+    let tells = driver.is_some_and(|it| it.spec.storage_capacity == Some(true));
+    Places {
+        topologies: class.allowed_topologies.clone().unwrap_or_default(),
+        with_room: tells.then(|| rooms(stores, claim, class)),
+    }
+}
+
+/// The nodes that the driver says it has room for such a volume for.
+fn rooms(stores: &Stores, claim: &PersistentVolumeClaim, class: &StorageClass) -> Vec<Selector> {
+    let requests = claim.spec.as_ref().and_then(|it| it.resources.as_ref()?.requests.as_ref());
+    let wanted = requests.and_then(|it| Quantity::try_from(it.get("storage")?).ok());
+    let wanted = wanted.unwrap_or_default();
+    let has_room = |it: &CSIStorageCapacity| {
+        let most = it.maximum_volume_size.as_ref().or(it.capacity.as_ref());
+        most.and_then(|it| Quantity::try_from(it).ok()).is_some_and(|most| most >= wanted)
+    };
+    let all = stores.capacities.all();
+    let of_class =
+        all.iter().filter(|it| Some(&it.storage_class_name) == class.metadata.name.as_ref());
+    let roomy = of_class.filter(|it| has_room(it));
+    roomy.filter_map(|it| controller::selector(it.node_topology.as_ref())).collect()
 }
 
 /// The volumes that would do wherever they can be reached from, the best first.
@@ -108,7 +136,7 @@ fn candidates(stores: &Stores, claim: &PersistentVolumeClaim) -> Vec<Candidate> 
 #[cfg(test)]
 mod tests {
     use controller::{Store, StoreSpec};
-    use k8s_openapi::api::core::v1::Node;
+    use k8s_openapi::api::{core::v1::Node, storage::v1::CSIDriver};
     use serde_json::{Value, json};
 
     use super::*;
@@ -153,7 +181,7 @@ mod tests {
             [VolumeFact::Choosable {
                 claim: "data".into(),
                 volumes: vec![candidate("small"), candidate("big")],
-                is_provisionable: false,
+                provision: None,
             }]
         );
         let none = of_pod(&stores(json!({}), NO_PROVISIONER, &volumes[2..]));
@@ -168,5 +196,36 @@ mod tests {
             |node: &str| of_pod(&stores(json!({ SELECTED_NODE: node }), "example.com/disk", &[]));
         assert_eq!(selected("here"), [VolumeFact::Selected { node: "here".into() }]);
         assert_eq!(selected("gone"), [VolumeFact::Provisionable { claim: "data".into() }]);
+    }
+
+    #[test]
+    fn a_driver_that_tells_of_its_room_makes_volumes_where_there_is_enough() {
+        let mut stores = stores(json!({}), "example.com/disk", &[]);
+        let driver: CSIDriver = serde_json::from_value(json!({
+            "metadata": { "name": "example.com/disk" }, "spec": { "storageCapacity": true } }))
+        .unwrap();
+        stores.csi_drivers = Store::fixed(StoreSpec::default(), [driver]);
+        let capacity = |(name, class, most): (&str, &str, Value)| -> CSIStorageCapacity {
+            let mut it = json!({ "metadata": { "namespace": "n", "name": name },
+                "storageClassName": class, "capacity": "8Gi",
+                "nodeTopology": { "matchLabels": { "host": name } } });
+            it.as_object_mut().unwrap().extend(most.as_object().unwrap().clone());
+            serde_json::from_value(it).unwrap()
+        };
+        let capacities = [
+            ("a", "local", json!({})),
+            ("b", "local", json!({ "maximumVolumeSize": "1Mi" })),
+            ("c", "other", json!({})),
+            ("d", "local", json!({ "capacity": "1Mi" })),
+        ];
+        stores.capacities = Store::fixed(StoreSpec::default(), capacities.map(capacity));
+        let host = |it: &str| [("host".to_owned(), it.to_owned())].into_iter().collect();
+        let places = Places { topologies: Vec::new(), with_room: Some(vec![host("a")]) };
+        let fact = VolumeFact::Choosable {
+            claim: "data".into(),
+            volumes: Vec::new(),
+            provision: Some(places),
+        };
+        assert_eq!(of_pod(&stores), [fact]);
     }
 }

@@ -96,27 +96,137 @@ pub struct ClientFlags {
     pub contention_profiling: Option<bool>,
 }
 
-/// Where health is told; with upstream's names.
+/// Features that can be named and are always on: those of upstream 1.36 that are on by default and that
+/// there is something to see of here.
+const ALWAYS_ON: [&str; 34] = [
+    "CronJobsScheduledAnnotation",
+    "DRAAdminAccess",
+    "DRAConsumableCapacity",
+    "DRADeviceBindingConditions",
+    "DRADeviceTaints",
+    "DRAExtendedResource",
+    "DRAPartitionableDevices",
+    "DRAPrioritizedList",
+    "DRAResourceClaimDeviceStatus",
+    "DRASchedulerFilterTimeout",
+    "DeploymentReplicaSetTerminatingReplicas",
+    "DynamicResourceAllocation",
+    "HPAConfigurableTolerance",
+    "InPlacePodLevelResourcesVerticalScaling",
+    "InPlacePodVerticalScaling",
+    "JobBackoffLimitPerIndex",
+    "JobManagedBy",
+    "JobPodReplacementPolicy",
+    "JobSuccessPolicy",
+    "MatchLabelKeysInPodAffinity",
+    "MatchLabelKeysInPodTopologySpread",
+    "MaxUnavailableStatefulSet",
+    "MultiCIDRServiceAllocator",
+    "MutableCSINodeAllocatableCount",
+    "NodeInclusionPolicyInPodTopologySpread",
+    "NominatedNodeNameForExpectation",
+    "PodLevelResources",
+    "SchedulerAsyncPreemption",
+    "SchedulerPopFromBackoffQ",
+    "SchedulerQueueingHints",
+    "SeparateTaintEvictionController",
+    "StatefulSetAutoDeletePVC",
+    "TopologyAwareHints",
+    "VolumeAttributesClass",
+];
+
+/// Which features are on.
+#[derive(clap::Args, Clone, Debug)]
+pub struct FeatureFlags {
+    /// Features that upstream 1.36 has on by default may be named, and stay on; others are refused.
+    #[arg(long, value_delimiter = ',', value_parser = feature_gate)]
+    pub feature_gates: Vec<String>,
+}
+
+fn feature_gate(text: &str) -> Result<String, String> {
+    let (name, value) =
+        text.split_once('=').ok_or_else(|| format!("missing bool value for {text}"))?;
+    let is_on: bool = value
+        .trim()
+        .parse()
+        .map_err(|_| format!("invalid value of {name}={value}, should be true or false"))?;
+    if !ALWAYS_ON.contains(&name.trim()) {
+        return Err(format!("unrecognized feature gate: {name}"));
+    }
+    if !is_on {
+        return Err(format!("cannot set feature gate {name} to false, feature is locked to true"));
+    }
+    Ok(name.trim().to_owned())
+}
+
+/// Where health and metrics are told; with upstream's names.
 #[derive(clap::Args, Clone, Debug)]
 pub struct ServingFlags {
-    /// The address on which `/healthz`, `/livez` and `/readyz` are served.
+    /// The address on which `/healthz`, `/livez`, `/readyz` and `/metrics` are served.
     #[arg(long, default_value = "0.0.0.0")]
     pub bind_address: IpAddr,
     /// Its port; 0: nothing is served. The component's own where it is not given.
     #[arg(long)]
     pub secure_port: Option<u16>,
-    /// Taken and not needed: what is served is for everybody.
+    /// What it is served with; a certificate is made where there is none.
+    #[arg(long, requires = "tls_private_key_file")]
+    pub tls_cert_file: Option<PathBuf>,
+    /// The certificate's key.
+    #[arg(long, requires = "tls_cert_file")]
+    pub tls_private_key_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub unused: UnusedServingFlags,
+}
+
+/// How upstream's components find out who asks. Here health is for everybody, and for metrics the API
+/// server is asked.
+#[derive(clap::Args, Clone, Debug)]
+#[command(next_help_heading = "Taken, and without effect")]
+pub struct UnusedServingFlags {
     #[arg(long)]
     pub client_ca_file: Option<PathBuf>,
-    /// Taken and not needed: what is served is for everybody.
     #[arg(long)]
     pub requestheader_client_ca_file: Option<PathBuf>,
-    /// Taken and not needed: what is served is for everybody.
+    #[arg(long, value_delimiter = ',')]
+    pub requestheader_allowed_names: Vec<String>,
+    #[arg(long, value_delimiter = ',')]
+    pub requestheader_extra_headers_prefix: Vec<String>,
+    #[arg(long, value_delimiter = ',')]
+    pub requestheader_group_headers: Vec<String>,
+    #[arg(long, value_delimiter = ',')]
+    pub requestheader_username_headers: Vec<String>,
     #[arg(long)]
     pub authentication_kubeconfig: Option<PathBuf>,
-    /// Taken and not needed: what is served is for everybody.
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub authentication_skip_lookup: Option<bool>,
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub authentication_tolerate_lookup_failure: Option<bool>,
+    #[arg(long, value_parser = go_duration)]
+    pub authentication_token_webhook_cache_ttl: Option<Duration>,
     #[arg(long)]
     pub authorization_kubeconfig: Option<PathBuf>,
+    #[arg(long, value_delimiter = ',')]
+    pub authorization_always_allow_paths: Vec<String>,
+    #[arg(long, value_parser = go_duration)]
+    pub authorization_webhook_cache_authorized_ttl: Option<Duration>,
+    #[arg(long, value_parser = go_duration)]
+    pub authorization_webhook_cache_unauthorized_ttl: Option<Duration>,
+    #[arg(long)]
+    pub cert_dir: Option<PathBuf>,
+    #[arg(long)]
+    pub http2_max_streams_per_connection: Option<u32>,
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub permit_address_sharing: Option<bool>,
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub permit_port_sharing: Option<bool>,
+    #[arg(long, value_delimiter = ',')]
+    pub tls_cipher_suites: Vec<String>,
+    #[arg(long)]
+    pub tls_min_version: Option<String>,
+    #[arg(long)]
+    pub logging_format: Option<String>,
+    #[arg(long)]
+    pub log_flush_frequency: Option<String>,
 }
 
 impl ServingFlags {
@@ -184,5 +294,20 @@ mod tests {
             assert_eq!(go_duration(text), Ok(Duration::from_secs(seconds)), "{text}");
         }
         assert!(go_duration("soon").is_err() && go_duration("1x").is_err());
+    }
+
+    #[test]
+    fn features_that_are_on_anyway_may_be_named_and_others_are_refused() {
+        assert_eq!(feature_gate("DRADeviceTaints=true"), Ok("DRADeviceTaints".to_owned()));
+        for (text, error) in [
+            ("DRADeviceTaints", "missing bool value for DRADeviceTaints"),
+            ("A=true", "unrecognized feature gate: A"),
+            (
+                "DRADeviceTaints=false",
+                "cannot set feature gate DRADeviceTaints to false, feature is locked to true",
+            ),
+        ] {
+            assert_eq!(feature_gate(text).unwrap_err(), error);
+        }
     }
 }

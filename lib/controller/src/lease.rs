@@ -19,6 +19,8 @@ use kube::{
 use lifecycle::Scope;
 use tokio::time::Instant;
 
+use crate::Recorder;
+
 /// How long what was begun may take to end, and the release of the Lease after it.
 const END: Duration = Duration::from_secs(10);
 
@@ -60,6 +62,20 @@ pub async fn lead<F: Future<Output = ()>>(
         tracing::warn!("the lease was not released in time");
     }
     ended
+}
+
+/// Tells by an event about the Lease who leads from now on.
+pub fn announce(client: Client, election: &Election, component: &str, clock: Clock, scope: &Scope) {
+    let lease = Lease {
+        metadata: ObjectMeta {
+            namespace: Some(election.namespace.clone()),
+            name: Some(election.name.clone()),
+            ..ObjectMeta::default()
+        },
+        spec: None,
+    };
+    let recorder = Recorder::new(client, component, clock, scope);
+    recorder.normal(&lease, "LeaderElection", format!("{} became leader", election.identity));
 }
 
 /// What the `--leader-elect-…` flags say.
@@ -333,6 +349,32 @@ mod tests {
             "b led after a, without waiting for it to run out"
         );
         assert_eq!(spec.holder_identity.as_deref(), Some(""));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_new_leader_is_told_by_an_event() {
+        let events: Arc<Mutex<Vec<Value>>> = Arc::default();
+        let seen = events.clone();
+        let answer = move |request: Request<Body>| {
+            let seen = seen.clone();
+            async move {
+                let path = request.uri().path().to_owned();
+                let body = request.into_body().collect().await.unwrap().to_bytes();
+                seen.lock().push(json!([path, serde_json::from_slice::<Value>(&body).unwrap()]));
+                Ok::<_, Infallible>(Response::new(Body::from(body.to_vec())))
+            }
+        };
+        let client = Client::new(tower::service_fn(answer), "default");
+        let (clock, scope) = (Clock::simulated(Timestamp::UNIX_EPOCH), Scope::new());
+        announce(client, &election("host_1"), "default-scheduler", clock, &scope);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let told = events.lock()[0].clone();
+        assert_eq!(told[0], "/api/v1/namespaces/kube-system/events");
+        let event = &told[1];
+        assert_eq!(event["involvedObject"]["kind"], "Lease");
+        assert_eq!(event["source"]["component"], "default-scheduler");
+        let said = (event["reason"].as_str(), event["message"].as_str());
+        assert_eq!(said, (Some("LeaderElection"), Some("host_1 became leader")));
     }
 
     #[test]

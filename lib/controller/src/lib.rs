@@ -7,7 +7,8 @@
 //! - [`run`]: takes keys from a queue and reconciles them, some at a time.
 //! - [`Recorder`]: events, aggregated as upstream does.
 //! - [`client()`], [`flags`]: the client and the common flags of a component that runs alone.
-//! - [`lease`], [`health`]: of several processes one works; each says that it is well.
+//! - [`lease`], [`health`], [`metrics`]: of several processes one works; each says that it is well, and
+//!   what it did.
 //! - [`object`], [`apply`]: owner references, deletion with preconditions, status patches.
 //!
 //! **Invariant:** a pass gets a key and nothing else; why it runs is not told. What it decides is
@@ -24,6 +25,7 @@ pub mod health;
 mod key;
 mod lean;
 pub mod lease;
+pub mod metrics;
 pub mod object;
 mod queue;
 mod recorder;

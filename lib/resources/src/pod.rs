@@ -4,10 +4,16 @@
 //! themselves; a restartable init container (sidecar) stays, so it is added to all that comes
 //! after it.
 //!
-//! Upstream: `k8s.io/component-helpers/resource`. Deviation: requests under an in-place resize are
-//! read from the spec, not merged with the status.
+//! While a pod is resized in place it asks for the most of what is wished, allocated and given: the node
+//! has room for what it was, and for what it becomes. A wish that cannot be fulfilled does not count.
+//!
+//! Upstream: `k8s.io/component-helpers/resource`.
 
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, ResourceRequirements};
+use std::collections::HashMap;
+
+use k8s_openapi::api::core::v1::{
+    Container, ContainerStatus, Pod, PodSpec, PodStatus, ResourceRequirements,
+};
 
 use crate::Amounts;
 
@@ -24,8 +30,10 @@ pub fn container_requests(container: &Container) -> Amounts {
 /// What the scheduler reserves for a pod, one for `pods` included.
 pub fn pod_requests(pod: &Pod) -> Amounts {
     let Some(spec) = &pod.spec else { return Amounts { pods: 1, ..Amounts::default() } };
-    let mut total = sum(spec, container_requests);
+    let resizes = Resizes::of(pod, spec);
+    let mut total = sum(spec, |it| resizes.requests(it));
     apply_pod_level(spec, Side::Requests, &mut total);
+    resizes.raise_pod_level(spec, &mut total);
     total.add(&Amounts::from_list(spec.overhead.as_ref()));
     total.pods = 1;
     total
@@ -49,8 +57,9 @@ pub fn pod_limits(pod: &Pod) -> Amounts {
 /// what scores are computed from, so that request-less pods spread.
 pub fn pod_nonzero_requests(pod: &Pod) -> Amounts {
     let Some(spec) = &pod.spec else { return Amounts::default() };
+    let resizes = Resizes::of(pod, spec);
     let mut total = sum(spec, |container| {
-        let mut amounts = container_requests(container);
+        let mut amounts = resizes.requests(container);
         if amounts.cpu_millis == 0 {
             amounts.cpu_millis = NONZERO_CPU_MILLIS;
         }
@@ -60,8 +69,62 @@ pub fn pod_nonzero_requests(pod: &Pod) -> Amounts {
         amounts
     });
     apply_pod_level(spec, Side::Requests, &mut total);
+    resizes.raise_pod_level(spec, &mut total);
     total.add(&Amounts::from_list(spec.overhead.as_ref()));
     total
+}
+
+/// What the status says of resources that are changed in place.
+struct Resizes<'a> {
+    status: Option<&'a PodStatus>,
+    /// Of those that are allocated or given something, by container.
+    containers: HashMap<&'a str, &'a ContainerStatus>,
+    is_infeasible: bool,
+}
+
+impl<'a> Resizes<'a> {
+    fn of(pod: &'a Pod, spec: &PodSpec) -> Self {
+        let status = pod.status.as_ref();
+        let of_all = status.iter().flat_map(|it| it.container_statuses.iter().flatten());
+        let is_sidecar = |name: &str| {
+            let mut init = spec.init_containers.iter().flatten();
+            init.any(|it| it.name == name && it.restart_policy.as_deref() == Some("Always"))
+        };
+        let init = status.iter().flat_map(|it| it.init_container_statuses.iter().flatten());
+        let all = of_all.chain(init.filter(|it| is_sidecar(&it.name)));
+        let told = all.filter(|it| it.resources.is_some());
+        let conditions = status.iter().flat_map(|it| it.conditions.iter().flatten());
+        Self {
+            status,
+            containers: told.map(|it| (it.name.as_str(), it)).collect(),
+            is_infeasible: conditions.into_iter().any(|it| {
+                it.type_ == "PodResizePending" && it.reason.as_deref() == Some("Infeasible")
+            }),
+        }
+    }
+
+    fn requests(&self, container: &Container) -> Amounts {
+        let wished = container_requests(container);
+        let Some(status) = self.containers.get(container.name.as_str()) else { return wished };
+        let mut most = if self.is_infeasible { Amounts::default() } else { wished };
+        most.raise_to(&requirements(status.resources.as_ref(), Side::Requests));
+        most.raise_to(&Amounts::from_list(status.allocated_resources.as_ref()));
+        most
+    }
+
+    fn raise_pod_level(&self, spec: &PodSpec, total: &mut Amounts) {
+        let of_pod = self.status.filter(|_| spec.resources.is_some());
+        let Some(given) = of_pod.filter(|it| it.resources.is_some()) else { return };
+        let mut most = requirements(given.resources.as_ref(), Side::Requests);
+        most.raise_to(&Amounts::from_list(given.allocated_resources.as_ref()));
+        if self.is_infeasible {
+            for name in ["cpu", "memory"].into_iter().filter(|it| most.amount(it) > 0) {
+                total.set(name, most.amount(name));
+            }
+        } else {
+            total.raise_to(&most);
+        }
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -120,7 +183,10 @@ fn apply_pod_level(spec: &PodSpec, side: Side, total: &mut Amounts) {
 
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+    use k8s_openapi::{
+        apimachinery::pkg::api::resource::Quantity,
+        serde_json::{self, json},
+    };
 
     use super::*;
 
@@ -184,5 +250,35 @@ mod tests {
         let amounts = pod_nonzero_requests(&pod);
         assert_eq!(amounts.cpu_millis, 1100);
         assert_eq!(amounts.memory, 2 * NONZERO_MEMORY);
+    }
+
+    /// A pod that was given 2 CPUs, and in whose status the container has `more`.
+    fn resized(wished: &str, status: serde_json::Value) -> i64 {
+        let mut pod = pod(vec![], vec![container(wished, None)]);
+        pod.spec.as_mut().unwrap().containers[0].name = "c".into();
+        pod.status = Some(serde_json::from_value(status).unwrap());
+        pod_requests(&pod).cpu_millis
+    }
+
+    #[test]
+    fn a_pod_that_is_resized_asks_for_the_most_of_what_it_wishes_and_what_it_has() {
+        let status = |given: &str, allocated: &str, reason: &str| {
+            json!({
+                "conditions": [{ "type": "PodResizePending", "status": "True", "reason": reason }],
+                "containerStatuses": [{ "name": "c", "image": "", "imageID": "", "ready": true,
+                    "restartCount": 0, "resources": { "requests": { "cpu": given } },
+                    "allocatedResources": { "cpu": allocated } }],
+            })
+        };
+        for (wished, given, allocated, reason, expected) in [
+            ("1", "2", "2", "Deferred", 2000),
+            ("1", "2", "1", "Deferred", 2000),
+            ("3", "2", "2", "Deferred", 3000),
+            ("3", "2", "2", "Infeasible", 2000),
+            ("1", "1", "1", "", 1000),
+        ] {
+            let asked = resized(wished, status(given, allocated, reason));
+            assert_eq!(asked, expected, "{wished} {given} {allocated} {reason}");
+        }
     }
 }

@@ -6,11 +6,40 @@
 //! Upstream: `pkg/quota/v1/evaluator/core/pods.go` (`podMatchesScopeFunc`,
 //! `podComputeUsageHelper`).
 
-use k8s_openapi::api::core::v1::{
-    Pod, PodAffinityTerm, PodSpec, ResourceQuotaSpec, ScopedResourceSelectorRequirement,
+use k8s_openapi::api::{
+    core::v1::{
+        PersistentVolumeClaim, Pod, PodAffinityTerm, PodSpec, ResourceQuotaSpec,
+        ScopedResourceSelectorRequirement,
+    },
+    resource::v1::ResourceClaimSpec,
 };
 
 use crate::{Amounts, Format, QosClass, Quantity, pod_limits, pod_requests, qos_class};
+
+/// Before the number of devices of a class that a namespace's ResourceClaims may ask for.
+pub const DEVICES_OF_CLASS: &str = ".deviceclass.resource.k8s.io/devices";
+/// `AllocationResultsMaxSize`: what a request for all devices may come to.
+const ALL_DEVICES: i64 = 32;
+
+/// How many devices of a class a ResourceClaim asks for, at most.
+pub fn quota_devices(claim: &ResourceClaimSpec, class: &str) -> i64 {
+    let count = |of: &str, mode: Option<&str>, count: Option<i64>| match mode {
+        _ if of != class => 0,
+        Some("All") => ALL_DEVICES,
+        _ => count.unwrap_or(1),
+    };
+    let requests = claim.devices.iter().flat_map(|it| it.requests.iter().flatten());
+    let each = requests.map(|request| match &request.exactly {
+        Some(it) => count(&it.device_class_name, it.allocation_mode.as_deref(), it.count),
+        None => {
+            let subs = request.first_available.iter().flatten();
+            let counts = subs
+                .map(|it| count(&it.device_class_name, it.allocation_mode.as_deref(), it.count));
+            counts.max().unwrap_or(0)
+        }
+    });
+    each.fold(0, i64::saturating_add)
+}
 
 /// Whether the quota is limited to some pods.
 pub fn quota_has_scopes(quota: &ResourceQuotaSpec) -> bool {
@@ -58,6 +87,30 @@ impl PodUsage {
             _ => Quantity::new(amount, Format::DecimalSi),
         })
     }
+}
+
+/// Whether a quota that is limited counts this claim of a volume: by its VolumeAttributesClasses, those that
+/// it has, asks for, or is on the way to.
+pub fn quota_covers_claim(quota: &ResourceQuotaSpec, claim: &PersistentVolumeClaim) -> bool {
+    let status = claim.status.as_ref();
+    let wished = claim.spec.as_ref().and_then(|it| it.volume_attributes_class_name.as_deref());
+    let current = status.and_then(|it| it.current_volume_attributes_class_name.as_deref());
+    let modified = status.and_then(|it| it.modify_volume_status.as_ref());
+    let target = modified.and_then(|it| it.target_volume_attributes_class_name.as_deref());
+    let classes: Vec<_> =
+        [wished, current, target].into_iter().flatten().filter(|it| !it.is_empty()).collect();
+    requirements(quota).all(|it| {
+        let values = it.values.as_deref().unwrap_or_default();
+        let is_listed = classes.iter().any(|class| values.iter().any(|value| value == class));
+        it.scope_name == "VolumeAttributesClass"
+            && match it.operator.as_str() {
+                "In" => is_listed,
+                "NotIn" => !is_listed,
+                "Exists" => !classes.is_empty(),
+                "DoesNotExist" => classes.is_empty(),
+                _ => false,
+            }
+    })
 }
 
 fn requirements(
@@ -195,5 +248,44 @@ mod tests {
         ] {
             assert_eq!(covers(quota.clone(), spec.clone()), expected, "{quota} {spec}");
         }
+    }
+
+    #[test]
+    fn a_claim_asks_for_as_many_devices_of_a_class_as_its_worst_case() {
+        let sub = |class: &str, count: i64| json!({ "name": class, "deviceClassName": class, "count": count });
+        let claim = json!({ "devices": { "requests": [
+            { "name": "a", "exactly": { "deviceClassName": "gold", "count": 3 } },
+            { "name": "b", "exactly": { "deviceClassName": "gold" } },
+            { "name": "c", "firstAvailable": [sub("gold", 2), sub("gold", 5), sub("tin", 9)] },
+            { "name": "d", "exactly": { "deviceClassName": "nic", "allocationMode": "All" } },
+        ] } });
+        let claim: ResourceClaimSpec = serde_json::from_value(claim).unwrap();
+        let counts = ["gold", "tin", "nic", "none"].map(|it| quota_devices(&claim, it));
+        assert_eq!(counts, [9, 9, 32, 0]);
+    }
+
+    #[test]
+    fn a_claim_is_counted_by_the_attributes_classes_that_it_names() {
+        let quota = |operator: &str, values: Value| -> ResourceQuotaSpec {
+            serde_json::from_value(json!({ "scopeSelector": { "matchExpressions": [{
+                "scopeName": "VolumeAttributesClass", "operator": operator, "values": values }] } }))
+            .unwrap()
+        };
+        let claim = |spec: Value, status: Value| -> PersistentVolumeClaim {
+            serde_json::from_value(json!({ "spec": spec, "status": status })).unwrap()
+        };
+        let gold = claim(json!({ "volumeAttributesClassName": "gold" }), json!({}));
+        let leaving = claim(
+            json!({ "volumeAttributesClassName": "tin" }),
+            json!({ "currentVolumeAttributesClassName": "gold" }),
+        );
+        let plain = claim(json!({}), json!({}));
+        let is_gold = quota("In", json!(["gold"]));
+        let counts = [&gold, &leaving, &plain].map(|it| quota_covers_claim(&is_gold, it));
+        assert_eq!(counts, [true, true, false]);
+        assert!(quota_covers_claim(&quota("DoesNotExist", Value::Null), &plain));
+        assert!(quota_covers_claim(&quota("NotIn", json!(["gold"])), &plain));
+        let of_pods = serde_json::from_value(json!({ "scopes": ["Terminating"] })).unwrap();
+        assert!(!quota_covers_claim(&of_pods, &gold));
     }
 }

@@ -3,15 +3,21 @@
 //! A node's devices are those of slices that name it, select it or stand for all nodes. Of a pool only
 //! the newest generation counts, and only when all of its slices are there.
 //!
-//! Upstream: `k8s.io/dynamic-resource-allocation/structured`. Deviations: devices that consume shared
-//! counters or have binding conditions are never given, and a device is given whole; requests with
-//! capacities are refused by name. Of CEL, selectors have comparisons, logic, `in`, `has`, and the
-//! functions on strings, quantities and versions; other expressions are refused by name.
+//! Devices that must be made ready before their pod is bound (binding conditions) come last.
+//!
+//! Upstream: `k8s.io/dynamic-resource-allocation/structured`. Deviations: of CEL, selectors have
+//! comparisons, logic, `in`, `has`, and the functions on strings, quantities and versions; other
+//! expressions are refused by name. Taints of DeviceTaintRules, which upstream's servers have not by
+//! default, are not known.
 
 mod allocate;
+mod capacity;
 pub(crate) mod cel;
 mod cel_value;
+mod counters;
 mod request;
+mod shortfall;
+mod taken;
 
 #[cfg(test)]
 mod tests;
@@ -24,8 +30,10 @@ use k8s_openapi::api::{
 };
 
 pub use self::{
-    allocate::{AllocateError, Effort, Given},
+    allocate::{AllocateError, Binding, Effort, Given, tolerates_device},
+    capacity::Consumed,
     request::{ClaimRequest, RequestError},
+    taken::Taken,
 };
 use crate::{NodeInfo, affinity::matches_node_selector_terms};
 
@@ -48,6 +56,8 @@ pub struct DeviceFact {
     pub nodes: BTreeSet<String>,
     /// The nodes of which that is not known: to find out takes too long.
     pub timed_out: BTreeSet<String>,
+    /// What others fall short of; only where somebody asks why.
+    pub details: BTreeMap<String, String>,
 }
 
 /// The devices that are offered.
@@ -72,6 +82,14 @@ impl Offer<'_> {
             pool: self.spec.pool.name.clone(),
             device: self.device.name.clone(),
         }
+    }
+
+    fn is_shared(&self) -> bool {
+        self.device.allow_multiple_allocations == Some(true)
+    }
+
+    fn must_be_readied(&self) -> bool {
+        self.device.binding_conditions.as_ref().is_some_and(|it| !it.is_empty())
     }
 }
 
@@ -108,14 +126,24 @@ impl<'a> Inventory<'a> {
             for device in spec.devices.iter().flatten() {
                 let place = (device.node_name.as_deref(), device.node_selector.as_ref());
                 let is_here = !is_per_device || is_at(node, place, device.all_nodes);
-                if !is_here || !is_plain(device) {
+                if !is_here {
                     continue;
                 }
                 let all = if is_per_device { device.all_nodes } else { spec.all_nodes };
                 offers.push(Offer { spec, device, is_local: all != Some(true) });
             }
         }
+        offers.sort_by_key(Offer::must_be_readied);
         offers
+    }
+
+    fn of_pool(&self, (driver, pool): (&str, &str)) -> impl Iterator<Item = Offer<'a>> {
+        let slices = self.slices.iter().map(|it| &it.spec);
+        let slices = slices.filter(move |it| it.driver == driver && it.pool.name == pool);
+        slices.flat_map(|spec| {
+            let devices = spec.devices.iter().flatten();
+            devices.map(move |device| Offer { spec, device, is_local: false })
+        })
     }
 }
 
@@ -128,11 +156,4 @@ fn is_at(
         matches_node_selector_terms(&it.node_selector_terms, &node.name, &node.labels)
     };
     all == Some(true) || name.is_some_and(|it| it == node.name) || selector.is_some_and(selects)
-}
-
-/// See the deviations above.
-fn is_plain(device: &Device) -> bool {
-    let is_empty = |it: &Option<Vec<String>>| it.as_ref().is_none_or(Vec::is_empty);
-    device.consumes_counters.as_ref().is_none_or(Vec::is_empty)
-        && is_empty(&device.binding_conditions)
 }

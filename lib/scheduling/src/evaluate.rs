@@ -57,6 +57,13 @@ pub fn evaluate(cluster: &Cluster, pod: &PodInfo, from: usize) -> Result<Choice,
     Ok(Choice { best, asked, feasible: found })
 }
 
+/// The choice of one node, where it does.
+pub fn evaluate_one(cluster: &Cluster, pod: &PodInfo, node: &str) -> Option<Choice> {
+    let is_open = prerequisite(pod).is_none();
+    let fits = is_open && filter_node(cluster, pod, node) == Some(Verdict::Fits);
+    fits.then(|| Choice { best: vec![node.to_owned()], asked: 1, feasible: 1 })
+}
+
 /// Something about the pod itself that makes asking the nodes pointless.
 pub(crate) fn prerequisite(pod: &PodInfo) -> Option<(Plugin, String)> {
     let of_devices = pod.devices.as_ref().and_then(|it| it.prerequisite.clone());
@@ -117,5 +124,16 @@ mod tests {
             choice.best.contains(&"n199".to_owned()) && choice.best.contains(&"n49".to_owned())
         );
         assert!(!choice.best.contains(&"n100".to_owned()));
+    }
+
+    #[test]
+    fn one_node_is_chosen_only_where_it_does() {
+        let mut cluster = Cluster::default();
+        cluster.set_node(&node("small", "1", "1Gi", 10));
+        cluster.set_node(&node("large", "4", "8Gi", 10));
+        let pod = pod(&requesting("2", "0"));
+        assert_eq!(evaluate_one(&cluster, &pod, "large").unwrap().best, ["large"]);
+        assert_eq!(evaluate_one(&cluster, &pod, "small"), None);
+        assert_eq!(evaluate_one(&cluster, &pod, "gone"), None);
     }
 }

@@ -16,6 +16,8 @@ pub struct Explanation {
     pub prerequisite: Option<(Plugin, String)>,
     /// The nearest miss first. A node without objections would do now.
     pub nodes: Vec<NodeAnswer>,
+    /// What the scheduler could do about it by removing pods; given by who knows the disruption budgets.
+    pub preemption: Option<String>,
 }
 
 /// What the plug-ins say about one node.
@@ -43,7 +45,7 @@ pub struct Objection {
 pub fn explain(cluster: &Cluster, pod: &PodInfo) -> Explanation {
     let prerequisite = crate::evaluate::prerequisite(pod);
     if prerequisite.is_some() {
-        return Explanation { prerequisite, nodes: Vec::new() };
+        return Explanation { prerequisite, ..Explanation::default() };
     }
     let state = PodState::new(cluster, pod);
     let mut nodes: Vec<_> = cluster.nodes().iter().map(|node| answer(&state, pod, node)).collect();
@@ -52,7 +54,7 @@ pub fn explain(cluster: &Cluster, pod: &PodInfo) -> Explanation {
         let shortfall: i64 = it.objections.iter().map(|it| it.shortfall).sum();
         (it.objections.len(), of_kind, shortfall, it.node.clone())
     });
-    Explanation { prerequisite: None, nodes }
+    Explanation { nodes, ..Explanation::default() }
 }
 
 fn answer(state: &PodState, pod: &PodInfo, node: &NodeInfo) -> NodeAnswer {
@@ -60,7 +62,7 @@ fn answer(state: &PodState, pod: &PodInfo, node: &NodeInfo) -> NodeAnswer {
         state.objections(node).into_iter().partition(|(_, is_hopeless)| *is_hopeless);
     let objection = |(reason, is_hopeless): (Reason, bool)| Objection {
         plugin: reason.plugin(),
-        detail: detail(&reason, pod, node),
+        detail: detail(&reason, pod, node).or_else(|| state.detail(&reason, node)),
         shortfall: shortfall(&reason, pod, node),
         is_for_want_of_room: !is_hopeless,
         reason: reason.to_string(),
@@ -80,16 +82,22 @@ fn detail(reason: &Reason, pod: &PodInfo, node: &NodeInfo) -> Option<String> {
         Reason::TooManyPods => {
             Some(format!("{} of {} are there", node.requested.pods, node.allocatable.pods))
         }
-        Reason::UntoleratedTaint { .. } => {
+        Reason::UntoleratedTaint => {
             let effects = ["NoSchedule", "NoExecute"];
             let taint = taint::find_untolerated(&node.taints, &pod.tolerations, &effects)?;
-            Some(format!("its effect is {}", taint.effect))
+            let value = taint.value.iter().filter(|it| !it.is_empty()).map(|it| format!("={it}"));
+            Some(format!("{}{}:{}", taint.key, value.collect::<String>(), taint.effect))
         }
         Reason::NodeAffinity => missing_labels(pod, node),
         Reason::ClaimInUse => {
             Some(format!("one pod at a time may have {}", pod.exclusive_claims.join(", ")))
         }
         Reason::HostPorts => taken_port(pod, node),
+        Reason::NoDevices => pod.devices.as_ref()?.details.get(&node.name).cloned(),
+        Reason::NoVolumeToBind
+        | Reason::NotEnoughStorage
+        | Reason::VolumeNodeAffinity
+        | Reason::VolumeZone => pod.volume_detail(&node.name, &node.labels),
         Reason::SpreadMissingLabel => {
             let mut hard = pod.spread.iter().filter(|it| it.is_hard);
             let missing = hard.find(|it| !node.labels.contains_key(&it.topology_key))?;
@@ -185,7 +193,9 @@ mod tests {
         let expected = vec![
             (
                 "labelled".to_owned(),
-                vec!["NodeResourcesFit: Insufficient cpu: asks for 1500m, 1 of 4 is free".to_owned()],
+                vec![
+                    "NodeResourcesFit: Insufficient cpu: asks for 1500m, 1 of 4 is free".to_owned(),
+                ],
             ),
             (
                 "small".to_owned(),
@@ -197,8 +207,7 @@ mod tests {
             (
                 "tainted".to_owned(),
                 vec![
-                    "TaintToleration: node(s) had untolerated taint {gpu: }: its effect is NoSchedule"
-                        .to_owned(),
+                    "TaintToleration: node(s) had untolerated taint(s): gpu:NoSchedule".to_owned(),
                     format!("{affinity}disk is hdd, not ssd"),
                     "NodeResourcesFit: Too many pods: 0 of 0 are there".to_owned(),
                 ],
@@ -234,5 +243,34 @@ mod tests {
         let message = "persistentvolumeclaim \"data\" not found".to_owned();
         assert_eq!(explanation.prerequisite, Some((Plugin::VolumeBinding, message)));
         assert!(explanation.nodes.is_empty());
+    }
+
+    #[test]
+    fn volumes_and_spreading_are_told_with_names_and_numbers() {
+        use crate::volume::{Candidate, VolumeFact};
+        let mut cluster = Cluster::default();
+        for zone in ["a", "b"] {
+            cluster.set_node(&labelled(zone, "4", "8Gi", 10, &[("zone", zone)]));
+        }
+        cluster.set_pod("a", PodInfo::shared(&crate::testing::api_pod("p", &[("k", "v")], "{}")));
+        let term = serde_json::json!({ "matchExpressions": [
+            { "key": "zone", "operator": "In", "values": ["c", "d"] }] });
+        let terms = Some(vec![serde_json::from_value(term).unwrap()]);
+        let detail = |pod: &PodInfo, node: &str| {
+            let explanation = explain(&cluster, pod);
+            let answer = explanation.nodes.into_iter().find(|it| it.node == node).unwrap();
+            answer.objections.into_iter().next().and_then(|it| it.detail).unwrap_or_default()
+        };
+        let with = |fact: VolumeFact| PodInfo { volumes: vec![fact], ..pod("{}") };
+        let bound = with(VolumeFact::Bound { terms: terms.clone(), labels: Default::default() });
+        assert_eq!(detail(&bound, "a"), "its volume can be reached from zone in [c, d]");
+        let volumes = vec![Candidate { name: "v".into(), terms }];
+        let choosable = VolumeFact::Choosable { claim: "data".into(), volumes, provision: None };
+        assert_eq!(detail(&with(choosable), "a"), "claim data: of 1 volumes none can be reached");
+        let spread = r#"{"topologySpreadConstraints":[{"maxSkew":1,"topologyKey":"zone",
+            "whenUnsatisfiable":"DoNotSchedule","labelSelector":{"matchLabels":{"k":"v"}}}]}"#;
+        let spread = PodInfo::new(&crate::testing::api_pod("q", &[("k", "v")], spread));
+        let told = "zone=a has 1, the least has 0, by 1 they may differ";
+        assert_eq!(detail(&spread, "a"), told);
     }
 }

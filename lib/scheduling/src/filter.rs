@@ -94,6 +94,14 @@ impl<'a> PodState<'a> {
         all
     }
 
+    /// What a reason of the whole cluster's says in numbers.
+    pub(crate) fn detail(&self, reason: &Reason, node: &NodeInfo) -> Option<String> {
+        match reason {
+            Reason::SpreadSkew => self.spread.detail(node),
+            _ => None,
+        }
+    }
+
     /// What would be lifted if pods with volumes went.
     fn volumes_in_use(&self, node: &NodeInfo) -> impl Iterator<Item = Reason> {
         let has_too_many = self.pod.profile.asks(Plugin::NodeVolumeLimits)
@@ -167,9 +175,8 @@ fn node_name(pod: &PodInfo, node: &NodeInfo) -> Option<Reason> {
 
 fn untolerated(pod: &PodInfo, node: &NodeInfo) -> Option<Reason> {
     let effects = ["NoSchedule", "NoExecute"];
-    let taint = taint::find_untolerated(&node.taints, &pod.tolerations, &effects)?;
-    let value = taint.value.clone().unwrap_or_default();
-    Some(Reason::UntoleratedTaint { key: taint.key.clone(), value })
+    let taint = taint::find_untolerated(&node.taints, &pod.tolerations, &effects);
+    taint.map(|_| Reason::UntoleratedTaint)
 }
 
 fn node_affinity(pod: &PodInfo, node: &NodeInfo) -> Option<Reason> {
@@ -216,7 +223,9 @@ fn fit(pod: &PodInfo, node: &NodeInfo) -> Option<Verdict> {
     check("memory", wanted.memory, all.memory, taken.memory);
     let ephemeral = (wanted.ephemeral_storage, all.ephemeral_storage, taken.ephemeral_storage);
     check("ephemeral-storage", ephemeral.0, ephemeral.1, ephemeral.2);
-    for (name, amount) in wanted.scalars.iter().filter(|(it, _)| !pod.profile.fit.ignores(it)) {
+    let is_claimed = |it: &String| pod.device_resources.contains(it) && all.amount(it) == 0;
+    let counted = wanted.scalars.iter().filter(|(it, _)| !pod.profile.fit.ignores(it));
+    for (name, amount) in counted.filter(|(it, _)| !is_claimed(it)) {
         check(name, *amount, all.amount(name), taken.amount(name));
     }
     match (reasons.is_empty(), is_hopeless) {

@@ -1,6 +1,9 @@
 //! A pod as the predicates see it: everything parsed once.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -54,6 +57,9 @@ pub struct PodInfo {
     pub csi: Option<Arc<CsiFact>>,
     /// What is known of its claims of devices. Given by the caller.
     pub devices: Option<DeviceFact>,
+    /// Extended resources that devices are claimed for where a node does not offer them. Given by the
+    /// caller.
+    pub device_resources: BTreeSet<String>,
     pub may_preempt: bool,
 }
 
@@ -188,6 +194,7 @@ impl PodInfo {
             volumes: Vec::new(),
             csi: None,
             devices: None,
+            device_resources: BTreeSet::new(),
             may_preempt: spec.preemption_policy.as_deref() != Some("Never"),
         };
         info.read_affinity(pod, spec);

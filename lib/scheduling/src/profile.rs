@@ -8,6 +8,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, LazyLock},
+    time::Duration,
 };
 
 use k8s_openapi::api::core::v1::NodeSelectorTerm;
@@ -41,6 +42,8 @@ pub struct Profile {
     pub default_spread: Option<Vec<DefaultConstraint>>,
     /// Holds for every pod of the profile.
     pub added_affinity: AddedAffinity,
+    /// How long a pod waits for its devices to be ready (`DynamicResources`).
+    pub device_binding_timeout: Duration,
 }
 
 /// Plug-ins that give marks.
@@ -140,6 +143,7 @@ impl Default for Profile {
             ignores_preferred_terms: false,
             default_spread: None,
             added_affinity: AddedAffinity::default(),
+            device_binding_timeout: Duration::from_secs(600),
         }
     }
 }
@@ -162,7 +166,8 @@ impl Profile {
         DEFAULT.clone()
     }
 
-    pub(crate) fn asks(&self, plugin: Plugin) -> bool {
+    /// Whether a plug-in may refuse a node.
+    pub fn asks(&self, plugin: Plugin) -> bool {
         self.filters.contains(plugin)
     }
 }

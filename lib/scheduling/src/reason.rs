@@ -50,10 +50,7 @@ impl Plugin {
 pub enum Reason {
     Unschedulable,
     NodeName,
-    UntoleratedTaint {
-        key: String,
-        value: String,
-    },
+    UntoleratedTaint,
     NodeAffinity,
     /// The profile's own affinity (`addedAffinity`).
     EnforcedAffinity,
@@ -69,6 +66,8 @@ pub enum Reason {
     TooManyVolumes,
     VolumeNodeAffinity,
     NoVolumeToBind,
+    /// A volume cannot be made for want of room.
+    NotEnoughStorage,
     VolumeZone,
     /// A claim is allocated already, and not there.
     ClaimElsewhere,
@@ -87,7 +86,7 @@ impl Reason {
         match self {
             Self::Unschedulable => Plugin::NodeUnschedulable,
             Self::NodeName => Plugin::NodeName,
-            Self::UntoleratedTaint { .. } => Plugin::TaintToleration,
+            Self::UntoleratedTaint => Plugin::TaintToleration,
             Self::NodeAffinity | Self::EnforcedAffinity | Self::NotPreselected => {
                 Plugin::NodeAffinity
             }
@@ -95,7 +94,9 @@ impl Reason {
             Self::TooManyPods | Self::Insufficient { .. } => Plugin::NodeResourcesFit,
             Self::ClaimInUse => Plugin::VolumeRestrictions,
             Self::TooManyVolumes => Plugin::NodeVolumeLimits,
-            Self::VolumeNodeAffinity | Self::NoVolumeToBind => Plugin::VolumeBinding,
+            Self::VolumeNodeAffinity | Self::NoVolumeToBind | Self::NotEnoughStorage => {
+                Plugin::VolumeBinding
+            }
             Self::VolumeZone => Plugin::VolumeZone,
             Self::ClaimElsewhere | Self::NoDevices | Self::DevicesTimedOut => {
                 Plugin::DynamicResources
@@ -113,9 +114,7 @@ impl fmt::Display for Reason {
         let text = match self {
             Self::Unschedulable => "node(s) were unschedulable",
             Self::NodeName => "node(s) didn't match the requested node name",
-            Self::UntoleratedTaint { key, value } => {
-                return write!(f, "node(s) had untolerated taint {{{key}: {value}}}");
-            }
+            Self::UntoleratedTaint => "node(s) had untolerated taint(s)",
             Self::NodeAffinity => "node(s) didn't match Pod's node affinity/selector",
             Self::EnforcedAffinity => "node(s) didn't match scheduler-enforced node affinity",
             Self::NotPreselected => "node(s) didn't satisfy plugin(s) [NodeAffinity]",
@@ -129,6 +128,7 @@ impl fmt::Display for Reason {
             Self::TooManyVolumes => "node(s) exceed max volume count",
             Self::VolumeNodeAffinity => "node(s) didn't match PersistentVolume's node affinity",
             Self::NoVolumeToBind => "node(s) didn't find available persistent volumes to bind",
+            Self::NotEnoughStorage => "node(s) did not have enough free storage",
             Self::VolumeZone => "node(s) had no available volume zone",
             Self::ClaimElsewhere => "resourceclaim not available on the node",
             Self::NoDevices => "cannot allocate all claims",
@@ -175,9 +175,15 @@ pub struct Diagnosis {
     pub verdicts: BTreeMap<String, Verdict>,
     /// Something about the pod itself that makes asking the nodes pointless.
     pub prerequisite: Option<(Plugin, String)>,
+    /// What looking for claims to free came to; `None` where it was not done.
+    pub deallocation: Option<&'static str>,
     /// What preemption came to.
     pub preemption: Option<String>,
 }
+
+/// Of the plug-in `DynamicResources`, for pods that nobody's claim stands in the way of.
+pub const NO_CLAIMS_TO_FREE: &str = "no new claims to deallocate";
+pub const CLAIM_IS_FREED: &str = "deallocation of ResourceClaim completed";
 
 impl Diagnosis {
     /// The plug-ins that objected anywhere.
@@ -201,10 +207,10 @@ impl fmt::Display for Diagnosis {
                 write!(f, " {}.", histogram(reasons.map(ToString::to_string)))?;
             }
         }
-        if let Some(message) = &self.preemption {
-            write!(f, " preemption: {message}")?;
-        }
-        Ok(())
+        let preemption = self.preemption.iter().map(|it| format!("preemption: {it}"));
+        let after: Vec<_> =
+            self.deallocation.iter().map(ToString::to_string).chain(preemption).collect();
+        if after.is_empty() { Ok(()) } else { write!(f, " {}", after.join(", ")) }
     }
 }
 
@@ -225,8 +231,7 @@ mod tests {
 
     #[test]
     fn the_message_is_upstreams() {
-        let taint = |key: &str| Reason::UntoleratedTaint { key: key.into(), value: String::new() };
-        let not_ready = || Verdict::Hopeless(vec![taint("node.kubernetes.io/not-ready")]);
+        let not_ready = || Verdict::Hopeless(vec![Reason::UntoleratedTaint]);
         let cpu = Verdict::Refused(vec![Reason::Insufficient { resource: "cpu".into() }]);
         let verdicts =
             [("a".to_owned(), cpu), ("b".into(), not_ready()), ("c".into(), not_ready())];
@@ -236,12 +241,13 @@ mod tests {
             nodes: 3,
             verdicts: verdicts.into(),
             prerequisite: None,
+            deallocation: Some(NO_CLAIMS_TO_FREE),
             preemption: Some(preemption.into()),
         };
         assert_eq!(
             diagnosis.to_string(),
-            "0/3 nodes are available: 1 Insufficient cpu, 2 node(s) had untolerated taint \
-             {node.kubernetes.io/not-ready: }. preemption: 0/3 nodes are available: \
+            "0/3 nodes are available: 1 Insufficient cpu, 2 node(s) had untolerated taint(s). \
+             no new claims to deallocate, preemption: 0/3 nodes are available: \
              3 No preemption victims found for incoming pod."
         );
     }

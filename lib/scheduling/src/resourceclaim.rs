@@ -72,6 +72,19 @@ pub fn known(pod: &Pod) -> impl Iterator<Item = UsedClaim> {
     entries(pod).filter_map(|it| resolve(pod, it).ok().flatten())
 }
 
+/// Whether a claim was made for a pod's extended resources.
+pub fn is_extended(claim: &ResourceClaim) -> bool {
+    let annotations = claim.metadata.annotations.as_ref();
+    let told = annotations.and_then(|it| it.get("resource.kubernetes.io/extended-resource-claim"));
+    told.is_some_and(|it| it == "true")
+}
+
+/// The claim that was made for the pod's extended resources.
+pub fn of_extended(pod: &Pod) -> Option<&str> {
+    let told = pod.status.as_ref()?.extended_resource_claim_status.as_ref()?;
+    Some(told.resource_claim_name.as_str()).filter(|it| !it.is_empty())
+}
+
 /// A claim that was made from a template is its pod's alone.
 pub fn check_owner(pod: &Pod, claim: &ResourceClaim) -> Result<(), ResourceClaimError> {
     let uid = pod.metadata.uid.as_deref().unwrap_or_default();

@@ -6,7 +6,10 @@ pub mod matching;
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::NodeSelectorTerm;
+use k8s_openapi::api::core::v1::{
+    NodeSelectorTerm, TopologySelectorLabelRequirement, TopologySelectorTerm,
+};
+use kube::core::{Selector, SelectorExt};
 
 use crate::{Plugin, PodInfo, Reason, affinity::matches_node_selector_terms};
 
@@ -34,12 +37,13 @@ pub enum VolumeFact {
     },
     /// Waits for the pod, and nobody can make a volume.
     Unbindable,
-    /// Waits for the pod, and there are volumes that would do; the best first.
+    /// Waits for the pod, and there are volumes that would do, the best first, or places where one can be
+    /// made.
     Choosable {
         claim: String,
         volumes: Vec<Candidate>,
-        /// Whether one is made where none of them can be reached.
-        is_provisionable: bool,
+        /// Where one is made when none of them can be reached; `None`: nowhere.
+        provision: Option<Places>,
     },
     /// A volume is being made for this node.
     Selected {
@@ -48,6 +52,7 @@ pub enum VolumeFact {
     /// The volume that the claim is bound to is gone or lost.
     Lost {
         claim: String,
+        volume: String,
     },
     Bound {
         terms: Option<Vec<NodeSelectorTerm>>,
@@ -60,6 +65,32 @@ pub enum VolumeFact {
 pub struct Candidate {
     pub name: String,
     pub terms: Option<Vec<NodeSelectorTerm>>,
+}
+
+/// Where a class's provisioner can make a volume.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Places {
+    /// `allowedTopologies`; without any it is everywhere.
+    pub topologies: Vec<TopologySelectorTerm>,
+    /// The nodes from which there is room for it; `None`: the driver does not tell of its room.
+    pub with_room: Option<Vec<Selector>>,
+}
+
+impl Places {
+    fn objection(&self, labels: &BTreeMap<String, String>) -> Option<Reason> {
+        let has_value = |it: &TopologySelectorLabelRequirement| {
+            labels.get(&it.key).is_some_and(|value| it.values.contains(value))
+        };
+        let is_met = |it: &TopologySelectorTerm| {
+            let wanted = it.match_label_expressions.as_deref().unwrap_or_default();
+            !wanted.is_empty() && wanted.iter().all(has_value)
+        };
+        if !self.topologies.is_empty() && !self.topologies.iter().any(is_met) {
+            return Some(Reason::NoVolumeToBind);
+        }
+        let rooms = self.with_room.as_ref()?;
+        (!rooms.iter().any(|it| it.matches(labels))).then_some(Reason::NotEnoughStorage)
+    }
 }
 
 /// What a claim is given once its pod's node is known.
@@ -78,29 +109,38 @@ impl PodInfo {
         name: &str,
         labels: &BTreeMap<String, String>,
     ) -> Option<Vec<ChosenVolume>> {
+        self.choose(name, labels).ok()
+    }
+
+    fn choose(
+        &self,
+        name: &str,
+        labels: &BTreeMap<String, String>,
+    ) -> Result<Vec<ChosenVolume>, Reason> {
         let mut chosen = Vec::<ChosenVolume>::new();
         for fact in &self.volumes {
             match fact {
-                VolumeFact::Unbindable => return None,
+                VolumeFact::Unbindable => return Err(Reason::NoVolumeToBind),
                 VolumeFact::Provisionable { claim } => {
                     chosen.push(ChosenVolume { claim: claim.clone(), volume: None });
                 }
-                VolumeFact::Choosable { claim, volumes, is_provisionable } => {
+                VolumeFact::Choosable { claim, volumes, provision } => {
                     let is_open = |it: &&Candidate| {
                         let terms = it.terms.as_ref();
                         terms.is_none_or(|it| matches_node_selector_terms(it, name, labels))
                             && !chosen.iter().any(|other| other.volume.as_ref() == Some(&it.name))
                     };
                     let volume = volumes.iter().find(is_open).map(|it| it.name.clone());
-                    if volume.is_none() && !is_provisionable {
-                        return None;
+                    if volume.is_none() {
+                        let places = provision.as_ref().ok_or(Reason::NoVolumeToBind)?;
+                        places.objection(labels).map_or(Ok(()), Err)?;
                     }
                     chosen.push(ChosenVolume { claim: claim.clone(), volume });
                 }
                 _ => {}
             }
         }
-        Some(chosen)
+        Ok(chosen)
     }
 
     /// Whether a volume is still being made for the pod.
@@ -117,8 +157,8 @@ impl PodInfo {
             VolumeFact::Terminating { claim } => {
                 Some(format!("persistentvolumeclaim \"{claim}\" is being deleted"))
             }
-            VolumeFact::Lost { claim } => Some(format!(
-                "persistentvolumeclaim \"{claim}\" bound to non-existent persistentvolume"
+            VolumeFact::Lost { claim, volume } => Some(format!(
+                "persistentvolumeclaim \"{claim}\" bound to non-existent persistentvolume \"{volume}\""
             )),
             VolumeFact::UnboundImmediate => {
                 Some("pod has unbound immediate PersistentVolumeClaims".to_owned())
@@ -133,8 +173,8 @@ impl PodInfo {
         name: &str,
         labels: &BTreeMap<String, String>,
     ) -> Option<Reason> {
-        if self.choose_volumes(name, labels).is_none() {
-            return Some(Reason::NoVolumeToBind);
+        if let Err(reason) = self.choose(name, labels) {
+            return Some(reason);
         }
         self.volumes.iter().find_map(|fact| match fact {
             VolumeFact::Selected { node } => (node != name).then_some(Reason::VolumeNodeAffinity),
@@ -152,6 +192,55 @@ impl PodInfo {
             _ => None,
         })
     }
+}
+
+impl PodInfo {
+    /// Which claim it is that a node does not do for, and why.
+    pub(crate) fn volume_detail(
+        &self,
+        name: &str,
+        labels: &BTreeMap<String, String>,
+    ) -> Option<String> {
+        self.volumes.iter().find_map(|fact| {
+            let alone = Self { volumes: vec![fact.clone()], ..self.clone() };
+            alone.volume_objection(name, labels)?;
+            match fact {
+                VolumeFact::Choosable { claim, volumes, provision } => {
+                    let none =
+                        format!("claim {claim}: of {} volumes none can be reached", volumes.len());
+                    let made = provision.as_ref().map(|_| "and none can be made here");
+                    Some(
+                        [Some(none.as_str()), made]
+                            .into_iter()
+                            .flatten()
+                            .collect::<Vec<_>>()
+                            .join(", "),
+                    )
+                }
+                VolumeFact::Selected { node } => Some(format!("a volume is being made for {node}")),
+                VolumeFact::Bound { terms: Some(terms), .. } => {
+                    let terms: Vec<_> = terms.iter().map(term_text).collect();
+                    Some(format!("its volume can be reached from {}", terms.join(" or ")))
+                }
+                VolumeFact::Bound { labels, .. } => {
+                    let zone = [ZONE, LEGACY_ZONE].iter().find_map(|it| labels.get(*it))?;
+                    Some(format!("its volume is in {zone}"))
+                }
+                _ => None,
+            }
+        })
+    }
+}
+
+fn term_text(term: &NodeSelectorTerm) -> String {
+    let fields = term.match_fields.iter().chain(&term.match_expressions).flatten();
+    let texts: Vec<_> = fields
+        .map(|it| {
+            let values = it.values.as_deref().unwrap_or_default().join(", ");
+            format!("{} {} [{values}]", it.key, it.operator.to_lowercase())
+        })
+        .collect();
+    texts.join(" and ")
 }
 
 /// Whether the node is in (one of) the volume's zones, where the volume names any.
@@ -184,7 +273,7 @@ mod tests {
         VolumeFact::Choosable {
             claim: claim.into(),
             volumes: volumes.iter().map(candidate).collect(),
-            is_provisionable,
+            provision: is_provisionable.then(Places::default),
         }
     }
 
@@ -224,5 +313,30 @@ mod tests {
         assert_eq!(pod.volume_objection("a", &labels), None);
         assert_eq!(pod.volume_objection("b", &labels), Some(Reason::VolumeNodeAffinity));
         assert!(pod.waits_for_volumes());
+    }
+
+    #[test]
+    fn a_volume_is_made_where_its_class_allows_it_and_where_there_is_room() {
+        let term = serde_json::json!({ "matchLabelExpressions": [
+            { "key": "zone", "values": ["a", "b"] }] });
+        let room = [("zone".to_owned(), "b".to_owned())].into_iter().collect();
+        let limited = |with_room| VolumeFact::Choosable {
+            claim: "x".into(),
+            volumes: Vec::new(),
+            provision: Some(Places {
+                topologies: vec![serde_json::from_value(term.clone()).unwrap()],
+                with_room,
+            }),
+        };
+        let objection = |fact: VolumeFact, zone: &str| {
+            let pod = PodInfo { volumes: vec![fact], ..pod("{}") };
+            pod.volume_objection("n", &[("zone".to_owned(), zone.to_owned())].into())
+        };
+        assert_eq!(objection(limited(None), "a"), None);
+        assert_eq!(objection(limited(None), "c"), Some(Reason::NoVolumeToBind));
+        let here: Option<Vec<Selector>> = Some(vec![room]);
+        assert_eq!(objection(limited(here.clone()), "b"), None);
+        assert_eq!(objection(limited(here), "a"), Some(Reason::NotEnoughStorage));
+        assert_eq!(objection(limited(Some(vec![])), "a"), Some(Reason::NotEnoughStorage));
     }
 }

@@ -119,8 +119,8 @@ impl Stores {
                 None => VolumeFact::UnboundImmediate,
             };
         };
-        let Some(volume) = self.volumes.get(&Key::cluster(volume)) else {
-            return VolumeFact::Lost { claim };
+        let Some(volume) = self.volumes.get(&Key::cluster(volume.clone())) else {
+            return VolumeFact::Lost { claim, volume };
         };
         let affinity = volume.spec.as_ref().and_then(|it| it.node_affinity.clone());
         let terms = affinity.and_then(|it| it.required).map(|it| it.node_selector_terms);

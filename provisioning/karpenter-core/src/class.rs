@@ -229,7 +229,7 @@ pub(crate) fn unsatisfiable(pod: &PodInfo) -> Option<String> {
         VolumeFact::Terminating { claim } => {
             Some(format!("PersistentVolumeClaim {claim} is being deleted"))
         }
-        VolumeFact::Lost { claim } => {
+        VolumeFact::Lost { claim, .. } => {
             Some(format!("the volume of PersistentVolumeClaim {claim} is gone"))
         }
         VolumeFact::UnboundImmediate => {

@@ -79,5 +79,9 @@ fn bound(pod: &Value, binding: &Value, node: &str, now: &str) -> Result<Value, S
         pod["metadata"]["annotations"][key] = value.clone();
     }
     conditions::set(&mut pod, json!({ "type": "PodScheduled", "status": "True" }), now);
+    // It was a promise until now.
+    if let Some(status) = pod["status"].as_object_mut() {
+        status.remove("nominatedNodeName");
+    }
     Ok(pod)
 }

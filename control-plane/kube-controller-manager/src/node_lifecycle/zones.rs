@@ -12,14 +12,7 @@ use controller::object;
 use k8s_openapi::api::core::v1::Node;
 
 use super::health::ready;
-
-/// `--unhealthy-zone-threshold`, in percent.
-const UNHEALTHY: usize = 55;
-/// `--large-cluster-size-threshold`.
-const LARGE: usize = 50;
-/// `--node-eviction-rate` (0.1 per second) and `--secondary-node-eviction-rate` (0.01).
-const INTERVAL: Duration = Duration::from_secs(10);
-const SLOW_INTERVAL: Duration = Duration::from_secs(100);
+use crate::EvictionPace;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Count {
@@ -60,16 +53,19 @@ impl Zones {
     }
 
     /// How long after one node of the zone the next may go; `None`: not at all for now.
-    pub(super) fn interval(&self, zone: &str) -> Option<Duration> {
+    pub(super) fn interval(&self, zone: &str, pace: &EvictionPace) -> Option<Duration> {
         let count = self.0.get(zone).copied().unwrap_or_default();
         let all = count.ready + count.not_ready;
-        let is_partly_lost =
-            count.ready > 0 && count.not_ready > 2 && count.not_ready * 100 >= all * UNHEALTHY;
-        match (is_partly_lost, all > LARGE) {
-            (false, _) => Some(INTERVAL),
-            (true, true) => Some(SLOW_INTERVAL),
-            (true, false) => None,
-        }
+        let share = |part: usize| part as f64 / all.max(1) as f64;
+        let is_partly_lost = count.ready > 0
+            && count.not_ready > 2
+            && share(count.not_ready) >= pace.unhealthy_zone_threshold;
+        let rate = match (is_partly_lost, all > pace.large_cluster_size_threshold) {
+            (false, _) => pace.rate,
+            (true, true) => pace.secondary_rate,
+            (true, false) => 0.0,
+        };
+        (rate > 0.0).then(|| Duration::try_from_secs_f64(1.0 / rate).unwrap_or(Duration::MAX))
     }
 }
 
@@ -113,9 +109,21 @@ mod tests {
             (20, 40, Some(100)),
             (40, 20, Some(10)),
         ] {
-            let interval = zones(&nodes("a", ready, not_ready)).interval(":a");
+            let zones = zones(&nodes("a", ready, not_ready));
+            let interval = zones.interval(":a", &EvictionPace::default());
             assert_eq!(interval.map(|it| it.as_secs()), expected, "{ready} {not_ready}");
         }
+    }
+
+    #[test]
+    fn the_pace_is_what_the_flags_say() {
+        let zones = zones(&nodes("a", 2, 3));
+        let pace = EvictionPace { rate: 0.5, unhealthy_zone_threshold: 0.7, ..Default::default() };
+        assert_eq!(zones.interval(":a", &pace), Some(Duration::from_secs(2)));
+        let never = EvictionPace { rate: 0.0, ..pace };
+        assert_eq!(zones.interval(":a", &never), None);
+        let small = EvictionPace { large_cluster_size_threshold: 4, ..Default::default() };
+        assert_eq!(zones.interval(":a", &small), Some(Duration::from_secs(100)));
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod attach;
 mod batch;
 mod budgets;
 mod certificates;
+mod devices;
 mod failures;
 mod lifecycle;
 mod oddities;

@@ -8,7 +8,10 @@ use k8s_openapi::api::{
     discovery::v1::EndpointSlice,
     policy::v1::PodDisruptionBudget,
 };
-use kube::ResourceExt;
+use kube::{
+    ResourceExt,
+    api::{Patch, PatchParams},
+};
 use serde_json::{Value, json};
 
 use crate::support::Cluster;
@@ -153,8 +156,8 @@ async fn a_service_in_topology_mode_auto_has_hints_that_follow_the_cpu_of_the_zo
         .await;
     let nodes = kube::Api::<k8s_openapi::api::core::v1::Node>::all(cluster.client.clone());
     let larger = json!({ "status": { "allocatable": { "cpu": "6" } } });
-    let larger = kube::api::Patch::Merge(&larger);
-    nodes.patch_status("n1", &kube::api::PatchParams::default(), &larger).await.unwrap();
+    let larger = Patch::Merge(&larger);
+    nodes.patch_status("n1", &PatchParams::default(), &larger).await.unwrap();
     cluster.eventually("more for the larger", async |it| hints(it).await == [a, b, b, b]).await;
     let off = json!({ "metadata": { "annotations": {
         "service.kubernetes.io/topology-mode": null } } });
@@ -234,8 +237,8 @@ async fn pods_that_fit_nowhere_wait_with_upstreams_message_and_start_when_there_
         cluster.create::<Pod>(pod).await;
     }
     cluster.eventually("two of three run", async |it| it.ready_pods().await == 2).await;
-    let expected = "0/2 nodes are available: 2 Insufficient cpu. preemption: \
-         0/2 nodes are available: 2 No preemption victims found for incoming pod.";
+    let expected = "0/2 nodes are available: 2 Insufficient cpu. \
+         no new claims to deallocate, preemption: 0/2 nodes are available: 2 No preemption victims found for incoming pod.";
     cluster
         .eventually("the third says why not", async |it| {
             let pods = it.list::<Pod>().await;
@@ -358,6 +361,28 @@ async fn a_gated_pod_waits_until_its_last_gate_is_taken_away() {
     assert_eq!(scheduled.reason.as_deref(), Some("SchedulingGated"));
     cluster.patch::<Pod>("gated", json!({ "spec": { "schedulingGates": null } })).await;
     cluster.eventually("it runs", async |it| it.ready_pods().await == 1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_goes_where_it_is_nominated_though_another_node_would_be_better() {
+    let cluster = Cluster::start(2).await;
+    let pod = |name: &str, spec: Value| {
+        let mut full = json!({ "containers": [{ "name": "c", "image": "one",
+            "resources": { "requests": { "cpu": "500m" } } }] });
+        full.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+        json!({ "metadata": { "name": name }, "spec": full })
+    };
+    cluster.create::<Pod>(pod("there", json!({ "nodeName": "n1" }))).await;
+    let gates = json!([{ "name": "example.com/wait" }]);
+    cluster.create::<Pod>(pod("late", json!({ "schedulingGates": gates }))).await;
+    let nominated = Patch::Merge(json!({ "status": { "nominatedNodeName": "n1" } }));
+    let parameters = PatchParams::default();
+    cluster.api::<Pod>().patch_status("late", &parameters, &nominated).await.unwrap();
+    cluster.patch::<Pod>("late", json!({ "spec": { "schedulingGates": null } })).await;
+    cluster.eventually("both run", async |it| it.ready_pods().await == 2).await;
+    let late = cluster.get::<Pod>("late").await.unwrap();
+    assert_eq!(late.spec.unwrap().node_name.as_deref(), Some("n1"));
+    assert_eq!(late.status.unwrap().nominated_node_name, None, "it is there");
 }
 
 #[tokio::test(start_paused = true)]

@@ -143,11 +143,12 @@ impl Default for VolumeBindingArgs {
 #[serde(rename_all = "camelCase", default)]
 pub struct DynamicResourcesArgs {
     pub filter_timeout: GoDuration,
+    pub binding_timeout: GoDuration,
 }
 
 impl Default for DynamicResourcesArgs {
     fn default() -> Self {
-        Self { filter_timeout: GoDuration::seconds(10) }
+        Self { filter_timeout: GoDuration::seconds(10), binding_timeout: GoDuration::seconds(600) }
     }
 }
 

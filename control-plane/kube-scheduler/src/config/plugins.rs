@@ -11,8 +11,8 @@ use scheduling::{
 use super::{
     PluginEntry, PluginSet, PluginSets, ProfileConfig,
     args::{
-        self, InterPodAffinityArgs, NodeAffinityArgs, NodeResourcesBalancedAllocationArgs,
-        NodeResourcesFitArgs, PodTopologySpreadArgs,
+        self, DynamicResourcesArgs, InterPodAffinityArgs, NodeAffinityArgs,
+        NodeResourcesBalancedAllocationArgs, NodeResourcesFitArgs, PodTopologySpreadArgs,
     },
 };
 
@@ -188,6 +188,7 @@ pub(super) fn profile(config: &ProfileConfig, percentage: Option<i32>) -> Result
     let inter_pod: InterPodAffinityArgs = args::of(config, "InterPodAffinity")?;
     let balance: NodeResourcesBalancedAllocationArgs =
         args::of(config, "NodeResourcesBalancedAllocation")?;
+    let devices: DynamicResourcesArgs = args::of(config, "DynamicResources")?;
     Ok(Profile {
         name: config.name().to_owned(),
         filters,
@@ -201,6 +202,7 @@ pub(super) fn profile(config: &ProfileConfig, percentage: Option<i32>) -> Result
         ignores_preferred_terms: inter_pod.ignore_preferred_terms_of_existing_pods,
         default_spread: default_spread(args::of(config, "PodTopologySpread")?),
         added_affinity: added_affinity(args::of(config, "NodeAffinity")?),
+        device_binding_timeout: devices.binding_timeout.get(),
     })
 }
 

@@ -5,6 +5,8 @@
 
 use std::fmt::Display;
 
+use component_config::duration::SignedGoDuration as GoDuration;
+
 use super::{
     Configuration, ProfileConfig,
     args::{
@@ -198,6 +200,10 @@ impl Errors {
         if args.filter_timeout.0 < 0 {
             let why = "must not be negative";
             self.invalid(format_args!("{at}.filterTimeout"), args.filter_timeout, why);
+        }
+        if args.binding_timeout < GoDuration::seconds(1) {
+            let why = "must be at least 1 second";
+            self.invalid(format_args!("{at}.bindingTimeout"), args.binding_timeout, why);
         }
     }
 

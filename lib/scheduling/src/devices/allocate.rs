@@ -1,13 +1,14 @@
 //! The search for devices: depth first, with a bound, in the order of requests and of slices.
 
-use std::collections::BTreeSet;
-
 use k8s_openapi::api::resource::v1::{
     Device, DeviceAttribute, DeviceConstraint, DeviceTaint, DeviceToleration,
 };
 
 use super::{
-    ClaimRequest, DeviceId, Inventory, Offer, cel_value,
+    ClaimRequest, Consumed, DeviceId, Inventory, Offer, Taken,
+    capacity::{consumed, has_room},
+    cel_value,
+    counters::Counters,
     request::{Request, Want},
 };
 use crate::NodeInfo;
@@ -55,6 +56,30 @@ pub struct Given {
     /// It is not at hand on every node.
     pub is_local: bool,
     pub tolerations: Vec<DeviceToleration>,
+    /// Of a device that several may share: how much of it.
+    pub consumed: Option<Consumed>,
+    pub binding: Binding,
+}
+
+/// What must happen before a pod with the device is bound.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Binding {
+    /// All of these conditions must hold of it.
+    pub conditions: Vec<String>,
+    /// None of these may.
+    pub failures: Vec<String>,
+    /// The claim is for the chosen node only, wherever else the device could be had.
+    pub is_to_node: bool,
+}
+
+impl Binding {
+    fn of(device: &Device) -> Self {
+        Self {
+            conditions: device.binding_conditions.clone().unwrap_or_default(),
+            failures: device.binding_failure_conditions.clone().unwrap_or_default(),
+            is_to_node: device.binds_to_node == Some(true),
+        }
+    }
 }
 
 impl Inventory<'_> {
@@ -63,7 +88,7 @@ impl Inventory<'_> {
         &self,
         node: &NodeInfo,
         claims: &[&ClaimRequest],
-        taken: &BTreeSet<DeviceId>,
+        taken: &Taken,
         effort: &mut Effort,
     ) -> Result<Option<Vec<Vec<Given>>>, AllocateError> {
         let most = effort.left.min(MOST_STEPS);
@@ -80,8 +105,10 @@ impl Inventory<'_> {
                 todo.push(Todo { claim, request, matching });
             }
         }
+        let counters = Counters::new(self, &offers, taken);
         let given = Vec::new();
-        let mut search = Search { claims, offers: &offers, todo, taken, given, steps: 0, most };
+        let mut search =
+            Search { claims, offers: &offers, todo, taken, counters, given, steps: 0, most };
         let is_found = search.from(0);
         effort.left -= search.steps.min(most);
         if !is_found {
@@ -97,7 +124,7 @@ impl Inventory<'_> {
 }
 
 /// The offers (by index) that a request may be given.
-fn matching(want: &Want, offers: &[Offer<'_>]) -> Result<Vec<usize>, String> {
+pub(super) fn matching(want: &Want, offers: &[Offer<'_>]) -> Result<Vec<usize>, String> {
     let mut found = Vec::new();
     for (index, offer) in offers.iter().enumerate() {
         let mut is_match = true;
@@ -114,7 +141,8 @@ fn matching(want: &Want, offers: &[Offer<'_>]) -> Result<Vec<usize>, String> {
                 break;
             }
         }
-        if is_match && tolerated(offer.device, want) {
+        let has_enough = want.capacity.is_empty() || consumed(offer, &want.capacity).is_some();
+        if is_match && has_enough && tolerated(offer.device, want) {
             found.push(index);
         }
     }
@@ -123,10 +151,11 @@ fn matching(want: &Want, offers: &[Offer<'_>]) -> Result<Vec<usize>, String> {
 
 fn tolerated(device: &Device, want: &Want) -> bool {
     let mut bars = device.taints.iter().flatten().filter(|it| it.effect != "None");
-    bars.all(|taint| want.tolerations.iter().any(|it| tolerates(it, taint)))
+    bars.all(|taint| want.tolerations.iter().any(|it| tolerates_device(it, taint)))
 }
 
-fn tolerates(toleration: &DeviceToleration, taint: &DeviceTaint) -> bool {
+/// Whether one toleration of a claim tolerates one taint of a device.
+pub fn tolerates_device(toleration: &DeviceToleration, taint: &DeviceTaint) -> bool {
     let is_any = |it: &Option<String>| it.as_ref().is_none_or(String::is_empty);
     let is_effect = is_any(&toleration.effect) || toleration.effect.as_ref() == Some(&taint.effect);
     let is_key = is_any(&toleration.key) || toleration.key.as_ref() == Some(&taint.key);
@@ -153,6 +182,8 @@ impl Todo<'_> {
             is_admin: want.is_admin,
             is_local: offer.is_local,
             tolerations: want.tolerations.clone(),
+            consumed: offer.is_shared().then(|| consumed(offer, &want.capacity)).flatten(),
+            binding: Binding::of(offer.device),
         }
     }
 }
@@ -169,14 +200,15 @@ struct Search<'a> {
     claims: &'a [&'a ClaimRequest],
     offers: &'a [Offer<'a>],
     todo: Vec<Todo<'a>>,
-    taken: &'a BTreeSet<DeviceId>,
+    taken: &'a Taken,
+    counters: Counters<'a>,
     given: Vec<Pick>,
     steps: u64,
     /// After so many the search is given up.
     most: u64,
 }
 
-impl Search<'_> {
+impl<'a> Search<'a> {
     /// Serves this request and those after it.
     fn from(&mut self, at: usize) -> bool {
         let Some(todo) = self.todo.get(at) else { return true };
@@ -209,7 +241,10 @@ impl Search<'_> {
                 continue;
             }
             let begun = self.given.len() - 1;
-            if self.some(at, alternative, count - 1, position + 1) {
+            // Of a device that several may share, one request may have several shares.
+            let is_admin = self.todo[at].request.alternatives[alternative].is_admin;
+            let is_shared = self.offers[offer].is_shared() && !is_admin;
+            if self.some(at, alternative, count - 1, position + usize::from(!is_shared)) {
                 return true;
             }
             self.given.truncate(begun);
@@ -227,14 +262,7 @@ impl Search<'_> {
 
     fn take(&mut self, at: usize, alternative: usize, offer: usize) -> bool {
         let todo = &self.todo[at];
-        let is_admin = todo.request.alternatives[alternative].is_admin;
-        let is_given = |it: &Pick| {
-            let other = &self.todo[it.todo].request.alternatives[it.alternative];
-            it.offer == offer && (it.todo == at || !other.is_admin)
-        };
-        let is_free = is_admin || !self.taken.contains(&self.offers[offer].id());
-        let is_mine = self.given.iter().any(|it| is_given(it) && (it.todo == at || !is_admin));
-        if !is_free || is_mine {
+        if !self.is_free(at, alternative, offer) {
             return false;
         }
         let pick = Pick { claim: todo.claim, todo: at, alternative, offer };
@@ -244,6 +272,46 @@ impl Search<'_> {
         }
         self.given.push(pick);
         true
+    }
+
+    fn want(&self, at: usize, alternative: usize) -> &'a Want {
+        &self.todo[at].request.alternatives[alternative]
+    }
+
+    /// Who only looks may have what others have, once for each request.
+    fn is_free(&self, at: usize, alternative: usize, offer: usize) -> bool {
+        let want = self.want(at, alternative);
+        let picks = || self.given.iter().filter(move |it| it.offer == offer);
+        if want.is_admin {
+            return !picks().any(|it| it.todo == at);
+        }
+        let holders = || picks().filter(|it| !self.want(it.todo, it.alternative).is_admin);
+        let (device, id) = (&self.offers[offer], self.offers[offer].id());
+        if !device.is_shared() {
+            return !self.taken.is_held(&id)
+                && picks().all(|it| it.todo != at)
+                && holders().next().is_none()
+                && self.leaves_enough(offer);
+        }
+        let Some(more) = consumed(device, &want.capacity) else { return false };
+        let own: Vec<_> = holders()
+            .filter_map(|it| consumed(device, &self.want(it.todo, it.alternative).capacity))
+            .collect();
+        let is_used = self.taken.is_used(&id) || !own.is_empty();
+        has_room(device, self.taken.shares(&id).iter().chain(&own), &more)
+            && (is_used || self.leaves_enough(offer))
+    }
+
+    /// Whether the counters of its pool allow a device beside those that are picked.
+    fn leaves_enough(&self, offer: usize) -> bool {
+        let is_holder = |it: &&Pick| {
+            let is_first = |other: &Pick| other.offer != it.offer;
+            let before = self.given.iter().take_while(|other| !std::ptr::eq(*other, *it));
+            !self.want(it.todo, it.alternative).is_admin && before.into_iter().all(is_first)
+        };
+        let offers = self.offers;
+        let picked = self.given.iter().filter(is_holder).map(|it| &offers[it.offer]);
+        self.counters.allow(&offers[offer], picked)
     }
 
     fn allows(&self, constraint: &DeviceConstraint, pick: Pick) -> bool {

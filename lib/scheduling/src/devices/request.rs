@@ -5,7 +5,11 @@ use k8s_openapi::api::resource::v1::{
     ResourceClaim,
 };
 
-use super::cel::{self, Expression};
+use super::{
+    Consumed,
+    capacity::parse,
+    cel::{self, Expression},
+};
 
 /// Why a claim cannot be allocated anywhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +45,8 @@ pub(super) struct Want {
     pub count: Option<usize>,
     pub is_admin: bool,
     pub tolerations: Vec<DeviceToleration>,
+    /// Of the device's capacities.
+    pub capacity: Consumed,
 }
 
 /// What exact requests and alternatives have in common.
@@ -105,11 +111,6 @@ fn want<C: AsRef<DeviceClass>>(
             "request {name}: device class {class_name} does not exist"
         )));
     };
-    if parts.capacity.is_some_and(|it| it.requests.as_ref().is_some_and(|it| !it.is_empty())) {
-        return Err(RequestError(format!(
-            "request {name}: requests of a device's capacity are not supported"
-        )));
-    }
     let of_class = class.as_ref().spec.selectors.iter().flatten().map(|it| ("class", it));
     let of_request = parts.selectors.into_iter().flatten().map(|it| ("request", it));
     let mut selectors = Vec::new();
@@ -120,6 +121,7 @@ fn want<C: AsRef<DeviceClass>>(
         })?;
         selectors.push(parsed);
     }
+    let capacity = parts.capacity.iter().flat_map(|it| it.requests.iter().flatten());
     let count = usize::try_from(parts.count.unwrap_or(1)).unwrap_or(1);
     Ok(Want {
         name,
@@ -128,5 +130,6 @@ fn want<C: AsRef<DeviceClass>>(
         count: (parts.mode != Some("All")).then_some(count),
         is_admin: parts.is_admin,
         tolerations: parts.tolerations.cloned().unwrap_or_default(),
+        capacity: capacity.filter_map(|(name, it)| Some((name.clone(), parse(it)?))).collect(),
     })
 }

@@ -1,11 +1,11 @@
 //! What must hold of devices.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 
 use k8s_openapi::api::resource::v1::{DeviceClass, ResourceClaim, ResourceSlice};
 use serde_json::{Value, json};
 
-use super::{AllocateError, ClaimRequest, DeviceId, Effort, Given, Inventory, cel, cel_value};
+use super::{AllocateError, ClaimRequest, Effort, Given, Inventory, Taken, cel, cel_value};
 use crate::{NodeInfo, testing::node};
 
 const DRIVER: &str = "gpu.example.com";
@@ -97,14 +97,14 @@ fn devices_are_found_where_they_are_and_given_once() {
     ];
     let inventory = Inventory::new(&slices);
     let (a, b) = (NodeInfo::new(&node("a", "1", "1", 1)), NodeInfo::new(&node("b", "1", "1", 1)));
-    let none = BTreeSet::new();
+    let none = Taken::default();
     let big = "device.capacity['gpu.example.com'].memory.compareTo(quantity('50Gi')) > 0";
     let wants = claim(json!({ "requests": [exactly("r", selecting(big))] }));
     let given = inventory.allocate(&a, &[&wants], &none, &mut Effort::default()).unwrap().unwrap();
     assert_eq!(names(&given[0]), ["g1"]);
     assert!(given[0][0].is_local);
     assert_eq!(inventory.allocate(&b, &[&wants], &none, &mut Effort::default()).unwrap(), None);
-    let taken: BTreeSet<DeviceId> = given[0].iter().map(|it| it.id.clone()).collect();
+    let taken: Taken = given[0].iter().map(|it| it.id.clone()).collect();
     assert_eq!(inventory.allocate(&a, &[&wants], &taken, &mut Effort::default()).unwrap(), None);
     // Who only looks takes nothing.
     let mut admin = selecting(big);
@@ -133,7 +133,7 @@ fn constraints_and_alternatives_are_searched_for() {
     let devices = json!([gpu("x0", "1", 0), gpu("y0", "1", 1), gpu("y1", "1", 1)]);
     let slices = [slice("a", json!({ "nodeName": "a" }), devices)];
     let inventory = Inventory::new(&slices);
-    let (a, none) = (NodeInfo::new(&node("a", "1", "1", 1)), BTreeSet::new());
+    let (a, none) = (NodeInfo::new(&node("a", "1", "1", 1)), Taken::default());
     let constraint = |kind: &str| json!([{ kind: "gpu.example.com/card" }]);
     let pair = json!([exactly("r", json!({ "count": 2 }))]);
     let same = claim(json!({ "requests": pair, "constraints": constraint("matchAttribute") }));
@@ -166,7 +166,7 @@ fn what_cannot_be_done_is_said_and_what_is_tainted_or_incomplete_is_left() {
     part.spec.pool.resource_slice_count = 2;
     let slices = [slice("a", json!({ "nodeName": "a" }), json!([tainted])), part];
     let inventory = Inventory::new(&slices);
-    let (a, none) = (NodeInfo::new(&node("a", "1", "1", 1)), BTreeSet::new());
+    let (a, none) = (NodeInfo::new(&node("a", "1", "1", 1)), Taken::default());
     let plain = claim(json!({ "requests": [exactly("r", json!({}))] }));
     assert_eq!(inventory.allocate(&a, &[&plain], &none, &mut Effort::default()).unwrap(), None);
     let tolerant = json!({ "tolerations": [{ "key": "broken", "operator": "Exists" }] });
@@ -209,7 +209,7 @@ fn a_search_that_would_take_too_long_is_given_up_for_its_node_and_at_last_for_al
     let constraint = json!([{ "distinctAttribute": "gpu.example.com/card" }]);
     let pair = json!([exactly("r", json!({ "count": 13 }))]);
     let wants = claim(json!({ "requests": pair, "constraints": constraint }));
-    let (a, none) = (NodeInfo::new(&node("a", "1", "1", 1)), BTreeSet::new());
+    let (a, none) = (NodeInfo::new(&node("a", "1", "1", 1)), Taken::default());
     let mut effort = Effort::of(150_000);
     for _ in 0..2 {
         let found = inventory.allocate(&a, &[&wants], &none, &mut effort);
@@ -220,4 +220,110 @@ fn a_search_that_would_take_too_long_is_given_up_for_its_node_and_at_last_for_al
     let found = inventory.allocate(&a, &[&one], &none, &mut effort);
     assert_eq!(found, Err(AllocateError::TimedOut));
     assert!(inventory.allocate(&a, &[&one], &none, &mut Effort::default()).unwrap().is_some());
+}
+
+fn one_node() -> NodeInfo {
+    NodeInfo::new(&node("a", "1", "1", 1))
+}
+
+/// The names of what is given, or nothing.
+fn given_on(inventory: &Inventory<'_>, wants: &ClaimRequest, taken: &Taken) -> Option<Vec<Given>> {
+    let found = inventory.allocate(&one_node(), &[wants], taken, &mut Effort::default());
+    found.unwrap().map(|mut it| it.remove(0))
+}
+
+fn asking(capacity: &str, count: i64) -> ClaimRequest {
+    let mut exact = json!({ "count": count });
+    if !capacity.is_empty() {
+        exact["capacity"] = json!({ "requests": { "gpu.example.com/bandwidth": capacity } });
+    }
+    claim(json!({ "requests": [exactly("r", exact)] }))
+}
+
+#[test]
+fn a_device_that_several_may_share_is_given_until_its_capacity_is_used_up() {
+    let policy =
+        json!({ "default": "1Gi", "validRange": { "min": "1Gi", "step": "2Gi", "max": "9Gi" } });
+    let shared = json!({ "name": "nic", "allowMultipleAllocations": true, "capacity": {
+        "bandwidth": { "value": "10Gi", "requestPolicy": policy }, "queues": { "value": "0" } } });
+    let slices = [slice("a", json!({ "nodeName": "a" }), json!([shared]))];
+    let inventory = Inventory::new(&slices);
+    let bandwidth = |given: &Given| given.consumed.clone().unwrap()["bandwidth"].to_string();
+    let none = Taken::default();
+    for (asked, consumed) in [("", "1Gi"), ("1", "1Gi"), ("2Gi", "3Gi"), ("3Gi", "3Gi")] {
+        let given = given_on(&inventory, &asking(asked, 1), &none).unwrap();
+        assert_eq!(bandwidth(&given[0]), consumed, "{asked}");
+        assert!(given[0].consumed.clone().unwrap()["queues"].is_zero(), "all are told");
+    }
+    assert_eq!(given_on(&inventory, &asking("10Gi", 1), &none), None, "the range ends before");
+    let twice = given_on(&inventory, &asking("5Gi", 2), &none).unwrap();
+    assert_eq!(names(&twice), ["nic", "nic"], "one request may have several shares");
+    assert_eq!(given_on(&inventory, &asking("5Gi", 3), &none), None);
+    let mut taken = Taken::default();
+    taken.share(twice[0].id.clone(), twice[0].consumed.clone().unwrap());
+    assert_eq!(given_on(&inventory, &asking("7Gi", 1), &taken), None);
+    assert!(given_on(&inventory, &asking("5Gi", 1), &taken).is_some());
+}
+
+#[test]
+fn a_device_that_is_given_whole_must_have_the_capacity_that_is_asked_for() {
+    let with = |name: &str, bandwidth: &str| {
+        json!({ "name": name,
+        "capacity": { "bandwidth": { "value": bandwidth } } })
+    };
+    let devices = json!([gpu("none", "1", 0), with("slow", "1"), with("fast", "10")]);
+    let slices = [slice("a", json!({ "nodeName": "a" }), devices)];
+    let inventory = Inventory::new(&slices);
+    let given = given_on(&inventory, &asking("5", 1), &Taken::default()).unwrap();
+    assert_eq!((names(&given), given[0].consumed.clone()), (vec!["fast"], None));
+    let valid = json!({ "name": "v", "allowMultipleAllocations": true, "capacity": { "bandwidth": {
+        "value": "10", "requestPolicy": { "default": "2", "validValues": ["2", "4"] } } } });
+    let slices = [slice("a", json!({ "nodeName": "a" }), json!([valid]))];
+    let inventory = Inventory::new(&slices);
+    let given = given_on(&inventory, &asking("3", 1), &Taken::default()).unwrap();
+    assert_eq!(given[0].consumed.clone().unwrap()["bandwidth"].to_string(), "4");
+    assert_eq!(given_on(&inventory, &asking("5", 1), &Taken::default()), None);
+}
+
+#[test]
+fn parts_of_a_larger_device_are_given_as_long_as_its_counters_last() {
+    let part = |name: &str, memory: &str| {
+        json!({ "name": name, "consumesCounters": [
+        { "counterSet": "card", "counters": { "memory": { "value": memory } } }] })
+    };
+    let counters = json!({ "nodeName": "a", "sharedCounters": [
+        { "name": "card", "counters": { "memory": { "value": "40Gi" } } }] });
+    let parts = [part("whole", "40Gi"), part("half-0", "20Gi"), part("half-1", "20Gi")];
+    let mut slices =
+        [slice("p", counters, json!([])), slice("p", json!({ "nodeName": "a" }), json!(parts))];
+    slices.iter_mut().for_each(|it| it.spec.pool.resource_slice_count = 2);
+    let inventory = Inventory::new(&slices);
+    let (one, two) = (asking("", 1), asking("", 2));
+    let none = Taken::default();
+    assert_eq!(names(&given_on(&inventory, &one, &none).unwrap()), ["whole"]);
+    assert_eq!(names(&given_on(&inventory, &two, &none).unwrap()), ["half-0", "half-1"]);
+    let half = given_on(&inventory, &two, &none).unwrap().remove(0);
+    let taken: Taken = [half.id].into_iter().collect();
+    assert_eq!(names(&given_on(&inventory, &one, &taken).unwrap()), ["half-1"]);
+    assert_eq!(given_on(&inventory, &two, &taken), None);
+    let mut look = json!({ "count": 2 });
+    look["adminAccess"] = json!(true);
+    let look = claim(json!({ "requests": [exactly("r", look)] }));
+    assert!(given_on(&inventory, &look, &taken).is_some(), "who only looks uses nothing");
+}
+
+#[test]
+fn devices_that_have_to_be_made_ready_come_last_and_say_what_must_hold() {
+    let mut fabric = gpu("fabric", "1", 0);
+    fabric["bindingConditions"] = json!(["attached"]);
+    fabric["bindingFailureConditions"] = json!(["broken"]);
+    fabric["bindsToNode"] = json!(true);
+    let slices = [slice("a", json!({ "allNodes": true }), json!([fabric, gpu("plain", "1", 0)]))];
+    let inventory = Inventory::new(&slices);
+    let given = given_on(&inventory, &asking("", 2), &Taken::default()).unwrap();
+    assert_eq!(names(&given), ["plain", "fabric"]);
+    let binding = &given[1].binding;
+    assert_eq!((&binding.conditions[..], binding.is_to_node), (&["attached".to_owned()][..], true));
+    assert_eq!(binding.failures, ["broken"]);
+    assert_eq!(given[0].binding, super::Binding::default());
 }

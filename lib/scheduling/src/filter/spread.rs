@@ -50,6 +50,23 @@ impl<'a> SpreadState<'a> {
     }
 }
 
+impl SpreadState<'_> {
+    /// How uneven it would become, of the first constraint that forbids it.
+    pub(crate) fn detail(&self, node: &NodeInfo) -> Option<String> {
+        self.constraints.iter().find_map(|counted| {
+            let key = &counted.constraint.topology_key;
+            let domain = node.labels.get(key)?;
+            let here = counted.counts.get(domain.as_str()).copied().unwrap_or(0);
+            let (least, most) = (counted.least, counted.constraint.max_skew);
+            (here + counted.own - least > most).then(|| {
+                format!(
+                    "{key}={domain} has {here}, the least has {least}, by {most} they may differ"
+                )
+            })
+        })
+    }
+}
+
 impl<'a> Counted<'a> {
     fn count(&mut self, cluster: &'a Cluster, pod: &PodInfo, all: &[&Spread]) {
         let selector = &self.constraint.selector;

@@ -53,7 +53,17 @@ fn an_extended_resource_that_the_node_lacks_is_hopeless() {
     let pod =
         pod(r#"{"containers":[{"name":"c","resources":{"requests":{"nvidia.com/gpu":"1"}}}]}"#);
     let reason = Reason::Insufficient { resource: "nvidia.com/gpu".into() };
-    assert_eq!(verdict(&cluster, &pod, "n"), hopeless(reason));
+    assert_eq!(verdict(&cluster, &pod, "n"), hopeless(reason.clone()));
+    // Devices are claimed for it, but not where a plug-in has some.
+    let claimed = PodInfo { device_resources: ["nvidia.com/gpu".to_owned()].into(), ..pod };
+    assert_eq!(verdict(&cluster, &claimed, "n"), Verdict::Fits);
+    let mut served = node("n", "2", "1Gi", 2);
+    let status = served.status.as_mut().unwrap();
+    let offered = serde_json::from_value(serde_json::json!("1")).unwrap();
+    status.allocatable.as_mut().unwrap().insert("nvidia.com/gpu".into(), offered);
+    cluster.set_node(&served);
+    cluster.set_pod("n", std::sync::Arc::new(PodInfo { uid: "other".into(), ..claimed.clone() }));
+    assert_eq!(verdict(&cluster, &claimed, "n"), refused(reason));
 }
 
 #[test]
@@ -68,7 +78,7 @@ fn taints_and_cordons_refuse_those_who_do_not_tolerate_them() {
     let spec = tainted.spec.as_mut().unwrap();
     spec.taints = Some(vec![taint("soft", "PreferNoSchedule"), taint("hard", "NoExecute")]);
     cluster.set_node(&tainted);
-    let reason = Reason::UntoleratedTaint { key: "hard".into(), value: String::new() };
+    let reason = Reason::UntoleratedTaint;
     assert_eq!(verdict(&cluster, &pod("{}"), "n"), hopeless(reason));
     let tolerant = pod(r#"{"tolerations":[{"operator":"Exists"}]}"#);
     assert_eq!(verdict(&cluster, &tolerant, "n"), Verdict::Fits);

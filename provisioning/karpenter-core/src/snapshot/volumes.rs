@@ -37,8 +37,8 @@ fn fact(snapshot: &Snapshot, pod: &core::Pod, name: &str) -> VolumeFact {
         return unbound(snapshot, name, spec.storage_class_name.as_deref());
     };
     let mut volumes = snapshot.volumes.iter();
-    let volume = volumes.find(|it| it.metadata.name.as_deref() == Some(&*volume));
-    let Some(volume) = volume else { return VolumeFact::Lost { claim } };
+    let found = volumes.find(|it| it.metadata.name.as_deref() == Some(&*volume));
+    let Some(volume) = found else { return VolumeFact::Lost { claim, volume } };
     let spec = volume.spec.as_ref();
     let is_of_host = spec.is_some_and(|it| it.local.is_some() || it.host_path.is_some());
     let terms = spec.and_then(|it| it.node_affinity.as_ref()?.required.as_ref());

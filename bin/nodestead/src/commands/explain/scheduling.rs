@@ -25,6 +25,8 @@ pub(super) struct Scheduling {
     prerequisite: Option<String>,
     /// The nearest miss first.
     nodes: Vec<Node>,
+    /// What removing other pods would come to.
+    preemption: Option<String>,
     /// Why the question could not be answered.
     unknown: Option<String>,
 }
@@ -59,6 +61,7 @@ fn with(known: Scheduling, explanation: Explanation) -> Scheduling {
     let prerequisite = explanation.prerequisite;
     let nodes = explanation.nodes.into_iter();
     Scheduling {
+        preemption: explanation.preemption,
         prerequisite: prerequisite.map(|(plugin, message)| format!("{plugin:?}: {message}")),
         nodes: nodes
             .map(|it| Node {
@@ -105,7 +108,11 @@ pub(super) fn rendered(it: &Scheduling) -> String {
     if !fits.is_empty() {
         text += &format!("It would fit now on: {}\n", fits.join(", "));
     }
-    text + &misses(&it.nodes)
+    text += &misses(&it.nodes);
+    if let Some(preemption) = &it.preemption {
+        text += &format!("Preemption: {preemption}\n");
+    }
+    text
 }
 
 fn misses(nodes: &[Node]) -> String {
@@ -154,6 +161,7 @@ mod tests {
             ("NodeAffinity", "node(s) didn't match Pod's node affinity/selector", None, false);
         let scheduling = Scheduling {
             nodes: vec![node("a", &[cpu]), node("b", &[affinity, cpu])],
+            preemption: Some("on a it would take the place of default/p".into()),
             ..Scheduling::default()
         };
         let text = rendered(&scheduling);
@@ -172,6 +180,7 @@ mod tests {
                 "NodeResourcesFit Insufficient cpu (asks for 2, 500m of 4 is free)",
                 "Nearest miss: a: Insufficient cpu (asks for 2, 500m of 4 is free)",
                 "It would do if other pods went.",
+                "Preemption: on a it would take the place of default/p",
             ]
         );
     }

@@ -1,7 +1,6 @@
 //! How much of what quotas limit one object takes.
 //!
-//! Upstream: pkg/quota/v1/evaluator/core. Deviation: devices of ResourceClaims
-//! (`CLASS.deviceclass.resource.k8s.io/devices`) are not counted.
+//! Upstream: pkg/quota/v1/evaluator/core.
 
 use std::{
     cell::OnceCell,
@@ -9,8 +8,13 @@ use std::{
 };
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Pod, ResourceQuotaSpec};
-use resources::{Format, PodUsage, Quantity, quota_covers};
+use k8s_openapi::api::{
+    core::v1::{PersistentVolumeClaim, Pod, ResourceQuotaSpec},
+    resource::v1::ResourceClaimSpec,
+};
+use resources::{
+    DEVICES_OF_CLASS, Format, PodUsage, Quantity, quota_covers, quota_covers_claim, quota_devices,
+};
 use serde_json::{Value, json};
 
 use crate::authz::{items, text};
@@ -43,10 +47,17 @@ impl<'a> Counted<'a> {
         self.pod.get_or_init(|| slim(self.object)).as_ref()
     }
 
-    /// A quota with scopes is about pods that are in them, and nothing else.
+    /// A quota with scopes is about pods, or claims of volumes, that are in them, and nothing else.
     pub(super) fn is_in(&self, scoped: Option<&ResourceQuotaSpec>) -> bool {
         let Some(quota) = scoped else { return true };
-        self.kind == "pods" && self.pod().is_some_and(|it| quota_covers(quota, it))
+        match self.kind {
+            "pods" => self.pod().is_some_and(|it| quota_covers(quota, it)),
+            "persistentvolumeclaims" => {
+                serde_json::from_value::<PersistentVolumeClaim>(self.object.clone())
+                    .is_ok_and(|it| quota_covers_claim(quota, &it))
+            }
+            _ => false,
+        }
     }
 
     /// How much of a quota's resource it takes; `None`: none of its business.
@@ -61,6 +72,7 @@ impl<'a> Counted<'a> {
             "pods" => self.of_pod(resource),
             "services" => self.of_service(resource),
             "persistentvolumeclaims" => self.of_claim(resource),
+            "resourceclaims.resource.k8s.io" => self.of_devices(resource),
             _ => None,
         }
     }
@@ -112,6 +124,13 @@ impl<'a> Counted<'a> {
             "requests.storage" => Some(self.storage()),
             _ => None,
         }
+    }
+
+    /// The devices of a class that a ResourceClaim may come to.
+    fn of_devices(&self, resource: &str) -> Option<Quantity> {
+        let class = resource.strip_suffix(DEVICES_OF_CLASS)?;
+        let claim: ResourceClaimSpec = serde_json::from_value(self.object["spec"].clone()).ok()?;
+        Some(Quantity::new(quota_devices(&claim, class), Format::DecimalSi))
     }
 
     /// What is asked for, or what was given already where that is more.

@@ -308,6 +308,15 @@ pub(super) const ROLES: &[Role] = &[
             EVENTS,
         ],
     ),
+    (
+        "device-taint-eviction-controller",
+        &[
+            "get list watch delete | core | pods",
+            "patch | core | pods/status",
+            "get list watch | resource.k8s.io | resourceclaims resourceslices deviceclasses devicetaintrules",
+            EVENTS,
+        ],
+    ),
     // Of controllers that only upstream's process has.
     (
         "selinux-warning-controller",
