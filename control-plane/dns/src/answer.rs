@@ -17,6 +17,9 @@ const TTL: u32 = 5;
 /// What an answer over UDP is cut at, whatever the client says: one Ethernet frame (DNS flag day).
 const MAX_UDP: u16 = 1232;
 
+/// How many aliases in a row are followed within the zone, as CoreDNS does: they may go in circles.
+const MAX_ALIASES: usize = 8;
+
 /// What becomes of a query.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Answer {
@@ -54,39 +57,48 @@ pub fn answer(zone: Option<&Zone>, query: &[u8], limit: Limit) -> Answer {
     let Some(zone) = zone else {
         return finish(empty(&request), ResponseCode::ServFail, limit);
     };
-    let found = find(zone, question);
-    if found == Found::Outside {
-        return Answer::Forward;
-    }
     let mut reply = empty(&request);
     reply.metadata.authoritative = true;
     let kind = question.query_type();
+    let (name, found) = resolve(zone, question, &mut reply);
+    if found == Found::Outside {
+        return match reply.answers.is_empty() {
+            true => Answer::Forward,
+            false => Answer::Follow { reply: Box::new(reply), target: name },
+        };
+    }
+    let aliases = reply.answers.len();
     let mut code = ResponseCode::NoError;
     match found {
-        Found::Alias(target) => return alias(reply, question, &target, limit),
         Found::Addresses(addresses) => {
-            let records = addresses.iter().filter_map(|ip| address(question.name(), ip, kind));
+            let records = addresses.iter().filter_map(|ip| address(&name, ip, kind));
             reply.add_answers(shuffled(records.collect()));
         }
         Found::Servers(servers) => {
             for server in servers {
                 let Some(target) = absolute(&server.target) else { continue };
                 let data = RData::SRV(SRV::new(0, 100, server.port, target.clone()));
-                reply.add_answer(record(question.name(), data));
+                reply.add_answer(record(&name, data));
                 let glue = server.addresses.iter();
                 reply.add_additionals(glue.filter_map(|ip| address(&target, ip, RecordType::ANY)));
             }
         }
         Found::Names(names) => {
             let names = names.iter().filter_map(|name| absolute(name));
-            reply.add_answers(names.map(|name| record(question.name(), RData::PTR(PTR(name)))));
+            reply.add_answers(names.map(|it| record(&name, RData::PTR(PTR(it)))));
         }
         Found::Text(text) if kind == RecordType::TXT => {
             let data = RData::TXT(TXT::new(vec![text.to_owned()]));
-            reply.add_answer(record(question.name(), data));
+            reply.add_answer(record(&name, data));
         }
-        Found::Text(_) | Found::Nothing | Found::Outside => {}
+        Found::Text(_) | Found::Nothing | Found::Outside | Found::Alias(_) => {}
+        // Of an alias the name itself is known.
+        Found::Unknown if aliases > 0 => {}
         Found::Unknown => code = ResponseCode::NXDomain,
+    }
+    if reply.answers.len() == aliases && kind != RecordType::CNAME {
+        // An alias of nothing says nothing, as CoreDNS has it.
+        reply.answers.clear();
     }
     if reply.answers.is_empty() {
         reply.add_authorities(authority(zone));
@@ -105,11 +117,27 @@ pub fn complete(mut reply: Message, theirs: Option<&[u8]>, limit: Limit) -> Vec<
     }
 }
 
-fn find(zone: &Zone, question: &Query) -> Found {
-    let name = question.name().to_ascii().to_ascii_lowercase();
+/// What a name leads to, at the end of the zone's aliases, which are put into the reply.
+fn resolve(zone: &Zone, question: &Query, reply: &mut Message) -> (Name, Found) {
+    let (mut name, kind) = (question.name().clone(), question.query_type());
+    let mut found = find(zone, &name, kind);
+    while let Found::Alias(target) = &found {
+        let Some(target) = absolute(target) else { return (name, Found::Nothing) };
+        reply.add_answer(record(&name, RData::CNAME(CNAME(target.clone()))));
+        if kind == RecordType::CNAME || reply.answers.len() == MAX_ALIASES {
+            return (name, Found::Nothing);
+        }
+        found = find(zone, &target, kind);
+        name = target;
+    }
+    (name, found)
+}
+
+fn find(zone: &Zone, asked: &Name, kind: RecordType) -> Found {
+    let name = asked.to_ascii().to_ascii_lowercase();
     let name = name.trim_end_matches('.');
-    match question.query_type() {
-        RecordType::PTR => match question.name().parse_arpa_name().map(|it| it.addr()) {
+    match kind {
+        RecordType::PTR => match asked.parse_arpa_name().map(|it| it.addr()) {
             Ok(ip) => zone.reverse(&ip),
             Err(_) => zone.addresses(name),
         },
@@ -122,17 +150,6 @@ fn find(zone: &Zone, question: &Query) -> Found {
             Found::Addresses(_) | Found::Servers(_) | Found::Names(_) => Found::Nothing,
             other => other,
         },
-    }
-}
-
-fn alias(mut reply: Message, question: &Query, target: &str, limit: Limit) -> Answer {
-    let Some(target) = absolute(target) else {
-        return finish(reply, ResponseCode::ServFail, limit);
-    };
-    reply.add_answer(record(question.name(), RData::CNAME(CNAME(target.clone()))));
-    match question.query_type() {
-        RecordType::CNAME => finish(reply, ResponseCode::NoError, limit),
-        _ => Answer::Follow { reply: Box::new(reply), target },
     }
 }
 

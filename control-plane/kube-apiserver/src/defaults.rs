@@ -18,7 +18,7 @@ pub(crate) fn apply(resource: &Resource, object: &mut Value) {
         return shaping::default(object, custom.node());
     }
     match (resource.group.as_str(), resource.plural.as_str()) {
-        ("", "pods") => pod::spec(at(object, "spec")),
+        ("", "pods") => pod::pod(object),
         ("", "podtemplates") => pod::template(at(object, "template")),
         ("", "replicationcontrollers") => workloads::replication_controller(object),
         ("", "services") => networking::service(object),

@@ -66,6 +66,35 @@ fn an_external_name_is_an_alias_whose_target_is_followed() {
 }
 
 #[test]
+fn an_external_name_within_the_cluster_comes_with_the_addresses_of_its_target() {
+    let mut zone = zone();
+    for (alias, target) in [("a", "b"), ("b", "web"), ("round", "round"), ("lost", "nobody")] {
+        let service = ServiceRecord {
+            external_name: Some(format!("{target}.default.svc.cluster.local")),
+            ..ServiceRecord::default()
+        };
+        zone.set_service(("default".to_owned(), alias.to_owned()), Some(service));
+    }
+    let asked = |alias: &str, kind| {
+        let asked = query(&format!("{alias}.default.svc.cluster.local."), kind);
+        let Answer::Reply(bytes) = answer(Some(&zone), &asked, Limit::Udp) else {
+            panic!("{alias}")
+        };
+        Message::from_vec(&bytes).unwrap()
+    };
+    let reply = asked("a", RecordType::A);
+    assert_eq!(reply.answers.len(), 3);
+    assert_eq!(reply.answers[2].name.to_ascii(), "web.default.svc.cluster.local.");
+    assert_eq!(reply.answers[2].data, RData::A(A([10, 100, 0, 20].into())));
+    assert_eq!(asked("a", RecordType::CNAME).answers.len(), 1);
+    for alias in ["round", "lost"] {
+        let reply = asked(alias, RecordType::A);
+        assert_eq!((reply.answers.len(), reply.authorities.len()), (0, 1), "{alias}");
+        assert_eq!(reply.metadata.response_code, ResponseCode::NoError, "{alias}");
+    }
+}
+
+#[test]
 fn before_the_first_lists_are_complete_the_answer_is_to_ask_again() {
     let asked = query("web.default.svc.cluster.local.", RecordType::A);
     let Answer::Reply(bytes) = answer(None, &asked, Limit::Udp) else { panic!("it is a query") };

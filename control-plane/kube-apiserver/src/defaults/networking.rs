@@ -39,6 +39,12 @@ pub(super) fn service(object: &mut Value) {
     }
     if kind == "LoadBalancer" {
         or(spec, "allocateLoadBalancerNodePorts", json!(true));
+        let balancer = object.pointer_mut("/status/loadBalancer");
+        for ingress in balancer.into_iter().flat_map(|it| each(it, "ingress")) {
+            if ingress["ip"].as_str().is_some_and(|it| !it.is_empty()) {
+                or_text(ingress, "ipMode", "VIP");
+            }
+        }
     }
 }
 

@@ -4,6 +4,22 @@ use serde_json::{Value, json};
 
 use super::{at, each, or, or_text};
 
+pub(super) fn pod(pod: &mut Value) {
+    let spec = at(pod, "spec");
+    self::spec(spec);
+    // A template keeps what it says, with a warning.
+    if spec["terminationGracePeriodSeconds"].as_i64().is_some_and(|it| it < 0) {
+        spec["terminationGracePeriodSeconds"] = 1.into();
+    }
+    let Some(status) = pod.get_mut("status") else { return };
+    for list in ["initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses"] {
+        for container in each(status, list) {
+            at(container, "state");
+            at(container, "lastState");
+        }
+    }
+}
+
 pub(super) fn template(template: &mut Value) {
     at(template, "metadata");
     spec(at(template, "spec"));

@@ -42,6 +42,23 @@ fn a_bare_pod_gets_what_upstream_gives_it() {
 }
 
 #[test]
+fn a_negative_grace_is_a_second_for_a_pod_and_stays_in_a_template() {
+    let spec = json!({"terminationGracePeriodSeconds": -1, "containers": []});
+    let pod = defaulted("", "pods", json!({ "spec": spec }));
+    assert_eq!(pod["spec"]["terminationGracePeriodSeconds"], 1);
+    let template = defaulted("", "podtemplates", json!({"template": {"spec": spec}}));
+    assert_eq!(template["template"]["spec"]["terminationGracePeriodSeconds"], -1);
+}
+
+#[test]
+fn the_states_of_a_container_are_there_if_empty() {
+    let status = json!({"containerStatuses": [{"name": "a", "state": {"waiting": {}}}]});
+    let pod = defaulted("", "pods", json!({"spec": {"containers": []}, "status": status}));
+    let container = &pod["status"]["containerStatuses"][0];
+    assert_eq!(*container, json!({"name": "a", "state": {"waiting": {}}, "lastState": {}}));
+}
+
+#[test]
 fn only_unpinned_images_are_always_pulled() {
     for (image, expected) in [
         ("nginx", "Always"),
@@ -72,6 +89,18 @@ fn services_get_their_types_fields() {
     let external =
         defaulted("", "services", json!({"spec": {"type": "ExternalName", "externalName": "x"}}));
     assert!(external["spec"].get("ipFamilies").is_none());
+}
+
+#[test]
+fn an_address_of_a_load_balancer_is_its_own_unless_something_else_is_said() {
+    let ingress =
+        json!([{"ip": "1.2.3.4"}, {"ip": "1.2.3.5", "ipMode": "Proxy"}, {"hostname": "h"}]);
+    let service = json!({"spec": {"type": "LoadBalancer"},
+        "status": {"loadBalancer": {"ingress": ingress}}});
+    let service = defaulted("", "services", service);
+    let modes = service["status"]["loadBalancer"]["ingress"].as_array().unwrap();
+    assert_eq!([&modes[0]["ipMode"], &modes[1]["ipMode"]], ["VIP", "Proxy"]);
+    assert!(modes[2]["ipMode"].is_null());
 }
 
 #[test]

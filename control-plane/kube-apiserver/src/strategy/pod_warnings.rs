@@ -63,6 +63,12 @@ pub(super) fn of(path: &str, pod: &Value) -> Vec<String> {
             warnings.push(format!("{spec_path}.volumes[{at}].{field}: {why}"));
         }
     }
+    if spec["terminationGracePeriodSeconds"].as_i64().is_some_and(|it| it < 0) {
+        warnings.push(format!(
+            "{spec_path}.terminationGracePeriodSeconds: must be >= 0; negative values are invalid \
+             and will be treated as 1"
+        ));
+    }
     twins(spec, &spec_path, "hostAliases", "ip", &mut warnings);
     twins(spec, &spec_path, "imagePullSecrets", "name", &mut warnings);
     let mut ports = BTreeMap::new();
@@ -142,6 +148,18 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn what_is_taken_for_something_else_is_told() {
+        let template = json!({"spec": {"terminationGracePeriodSeconds": -1}});
+        assert_eq!(
+            of("spec.template", &template),
+            [
+                "spec.template.spec.terminationGracePeriodSeconds: must be >= 0; negative values are \
+                 invalid and will be treated as 1",
+            ]
+        );
+    }
 
     #[test]
     fn what_applying_would_drop_is_told() {

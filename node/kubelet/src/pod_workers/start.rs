@@ -212,6 +212,9 @@ impl Worker {
             let grace = grace.unwrap_or(Duration::from_secs(seconds));
             let killed =
                 kill::container(&self.context, pod, container, message.clone(), grace).await;
+            if killed.is_ok() {
+                self.replaced.insert(id.clone());
+            }
             is_done &= killed.is_ok();
         }
         for id in &plan.remove {

@@ -53,6 +53,8 @@ pub(super) struct Worker {
     pub is_cleared: bool,
     /// What was just made, where nothing was before: the next look need not ask the runtime.
     pub made: Option<RuntimePod>,
+    /// Containers that were ended in the last round, to be started anew.
+    pub replaced: BTreeSet<String>,
     /// Containers whose back-off was told.
     backed_off: BTreeSet<String>,
     /// Pods that are ended to make room for this one.
@@ -97,6 +99,7 @@ pub(super) async fn run(workers: Arc<PodWorkers>, inbox: Arc<Inbox>) {
         mounted: None,
         is_cleared: false,
         made: None,
+        replaced: BTreeSet::new(),
         backed_off: BTreeSet::new(),
         preempted: Vec::new(),
         resize: ResizeState::default(),
@@ -207,7 +210,9 @@ impl Worker {
         self.note_resize(pod, &plan);
         self.restarts_all = plan.restart_all.is_some();
         self.tell_back_offs(pod, &plan);
-        self.tell(pod, &observed, &plan);
+        if !self.is_replacing(&plan, &observed) {
+            self.tell(pod, &observed, &plan);
+        }
         if plan.is_complete {
             info!(pod = pod.full_name(), "all containers have ended");
             return self.end_complete(news, observed).await;
@@ -260,6 +265,14 @@ impl Worker {
             self.context.recorder.container_warning(pod, name, "BackOff", text);
         }
         self.backed_off = held;
+    }
+
+    /// Whether the successor of a container that the kubelet has just ended is about to start: nobody is
+    /// told of the moment between them.
+    fn is_replacing(&mut self, plan: &Plan, observed: &RuntimePod) -> bool {
+        let replaced = std::mem::take(&mut self.replaced);
+        let mut latest = plan.start.iter().filter_map(|it| observed.latest(&it.name));
+        latest.any(|it| replaced.contains(&it.id))
     }
 
     /// The status, with what the runtime is about to know.

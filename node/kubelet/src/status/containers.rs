@@ -11,6 +11,7 @@ use k8s_openapi::{
 use super::Input;
 use crate::{
     observed::{RuntimeContainer, State},
+    plan::restarts_after,
     pod::{Kind, PodExt},
     pod_config,
     stop_signal::StopSignal,
@@ -30,16 +31,25 @@ pub(super) fn status(input: &Input<'_>, kind: Kind, container: &Container) -> Co
         Some(latest) => known(input, kind, latest, &mut status),
         None => unknown(input, container, &mut status),
     }
-    if let Some(waiting) = input.waiting.get(&container.name) {
+    let waiting = input.waiting.get(&container.name);
+    if let Some(waiting) = waiting.filter(|_| !has_ended_for_good(input, container, &status)) {
         hold(&mut status, waiting.reason.clone(), Some(waiting.message.clone()));
     }
     readiness(input, kind, latest, &mut status);
     if latest.is_some() {
         resources(input, container, &mut status);
     }
+    // Its field is always there, as upstream's is: clients look into it without asking.
+    status.last_state.get_or_insert_default();
     status.volume_mounts =
         container.volume_mounts.as_ref().map(|it| it.iter().map(|it| mount(it, latest)).collect());
     status
+}
+
+/// What will not run again waits for nothing, whatever went wrong at its start.
+fn has_ended_for_good(input: &Input<'_>, container: &Container, status: &ContainerStatus) -> bool {
+    let ended = status.state.as_ref().and_then(|it| it.terminated.as_ref());
+    ended.is_some_and(|it| !restarts_after(input.pod, container, it.exit_code))
 }
 
 /// What is promised to the container, and what it has: a running one gets to its promise by a resize.

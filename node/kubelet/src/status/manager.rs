@@ -42,7 +42,48 @@ struct Entry {
     /// All of the pod has ended: it may be deleted.
     is_finished: bool,
     is_sending: bool,
+    /// The watch has told of the pod while a status of it was on its way.
+    has_news: bool,
     mirror: Option<Arc<Pod>>,
+}
+
+impl Entry {
+    fn new(pod: Arc<Pod>, wanted: Arc<PodStatus>, sent: Arc<PodStatus>) -> Self {
+        Self {
+            pod,
+            wanted,
+            sent,
+            is_finished: false,
+            is_sending: false,
+            has_news: false,
+            mirror: None,
+        }
+    }
+
+    /// The API holds this, and nothing of ours is on its way.
+    fn hold(&mut self, known: Arc<PodStatus>) {
+        take_over(&known, Arc::make_mut(&mut self.wanted));
+        self.sent = if known == self.wanted { self.wanted.clone() } else { known };
+    }
+
+    /// A status has arrived. What the watch has told meanwhile counts if it is not older.
+    fn arrived(&mut self, wanted: &PodStatus, answer: &Pod) {
+        let told = self.pod.status.clone().unwrap_or_default();
+        let has_news = std::mem::take(&mut self.has_news) && !self.pod.is_mirror_or_static();
+        if has_news && revision(&self.pod) >= revision(answer) {
+            return self.hold(Arc::new(told));
+        }
+        let mut sent = wanted.clone();
+        if has_news {
+            take_over(&told, &mut sent);
+        }
+        self.sent = if sent == *self.wanted { self.wanted.clone() } else { Arc::new(sent) };
+    }
+}
+
+fn revision(pod: &Pod) -> u64 {
+    let text = pod.metadata.resource_version.as_deref();
+    text.and_then(|it| it.parse().ok()).unwrap_or_default()
 }
 
 /// What a sender has to do next.
@@ -68,23 +109,16 @@ impl Statuses {
         let mut entries = self.entries.lock();
         let known = Arc::new(pod.status.clone().unwrap_or_default());
         let Some(entry) = entries.get_mut(&pod.uid()) else {
-            let entry = Entry {
-                pod: pod.clone(),
-                wanted: known.clone(),
-                sent: known,
-                is_finished: false,
-                is_sending: false,
-                mirror: None,
-            };
-            entries.insert(pod.uid(), entry);
+            entries.insert(pod.uid(), Entry::new(pod.clone(), known.clone(), known));
             return;
         };
         entry.pod = pod.clone();
-        if !entry.is_sending {
-            let wanted = Arc::make_mut(&mut entry.wanted);
-            adopt_others(&known, wanted);
-            super::keep_others(&known, wanted);
-            entry.sent = if known == entry.wanted { entry.wanted.clone() } else { known };
+        if entry.is_sending {
+            // The worker, which hears of it next, has to see what others say.
+            take_over(&known, Arc::make_mut(&mut entry.wanted));
+            entry.has_news = true;
+        } else {
+            entry.hold(known);
         }
         let is_behind = entry.is_finished || entry.sent != entry.wanted;
         drop(entries);
@@ -95,17 +129,17 @@ impl Statuses {
 
     /// The status that the pod should have from now on.
     pub(crate) fn set(self: &Arc<Self>, pod: &Arc<Pod>, status: PodStatus) {
-        let status = as_sent(status);
+        let mut status = as_sent(status);
         {
             let mut entries = self.entries.lock();
-            let entry = entries.entry(pod.uid()).or_insert_with(|| Entry {
-                pod: pod.clone(),
-                wanted: Arc::default(),
-                sent: Arc::new(pod.status.clone().unwrap_or_default()),
-                is_finished: false,
-                is_sending: false,
-                mirror: None,
+            let entry = entries.entry(pod.uid()).or_insert_with(|| {
+                let known = pod.status.clone().unwrap_or_default();
+                Entry::new(pod.clone(), Arc::default(), Arc::new(known))
             });
+            // It may have been made before others said something.
+            if let Some(known) = &entry.pod.status {
+                take_over(known, &mut status);
+            }
             if *entry.wanted == status && *entry.sent == status {
                 return;
             }
@@ -183,12 +217,12 @@ impl Statuses {
                 Job::Nothing => return,
                 Job::Patch { pod, wanted, patch } => {
                     let result = self.patch(&pod, patch).await;
-                    if result.is_ok()
+                    if let Ok(answer) = &result
                         && let Some(entry) = self.entries.lock().get_mut(&uid)
                     {
-                        entry.sent = wanted;
+                        entry.arrived(&wanted, answer);
                     }
-                    result
+                    result.map(drop)
                 }
                 Job::Delete { pod } => self.delete(&pod).await.inspect(|()| self.forget(&uid)),
             };
@@ -238,11 +272,11 @@ impl Statuses {
         Job::Nothing
     }
 
-    async fn patch(&self, pod: &Pod, patch: Value) -> Result<(), kube::Error> {
+    async fn patch(&self, pod: &Pod, patch: Value) -> Result<Pod, kube::Error> {
         let api = Api::<Pod>::namespaced(self.client.clone(), pod.namespace());
         let (params, patch) = (PatchParams::default(), Patch::Strategic(patch));
         let sent = api.patch_status(pod.name(), &params, &patch);
-        within(sent).await.map(drop)
+        within(sent).await
     }
 
     async fn delete(&self, pod: &Pod) -> Result<(), kube::Error> {
@@ -267,6 +301,12 @@ async fn within<T>(call: impl Future<Output = Result<T, kube::Error>>) -> Result
         Ok(result) => result,
         Err(_) => Err(kube::Error::Service("the API server did not answer in time".into())),
     }
+}
+
+/// What others say of a pod, in the newest words.
+fn take_over(known: &PodStatus, status: &mut PodStatus) {
+    adopt_others(known, status);
+    super::keep_others(known, status);
 }
 
 /// Conditions that others have set since.
@@ -302,8 +342,9 @@ fn patch(pod: &Pod, from: &PodStatus, to: &PodStatus) -> Value {
             list.extend(gone.into_iter().map(|ip| json!({ "ip": ip, "$patch": "delete" })));
         }
     }
-    clear_condition_texts(&from, &mut status);
     let gone = gone(&from["conditions"], &status["conditions"], "type");
+    leave_conditions(&from, &mut status);
+    clear_condition_texts(&from, &mut status);
     if let Some(list) = status["conditions"].as_array_mut() {
         list.extend(gone.into_iter().map(|it| json!({ "type": it, "$patch": "delete" })));
     }
@@ -321,6 +362,13 @@ fn gone(from: &Value, to: &Value, key: &str) -> Vec<Value> {
     };
     let kept = all(to);
     all(from).into_iter().filter(|it| !kept.contains(it)).collect()
+}
+
+/// A condition that is as it was is not sent: it may be another's, who has changed it since.
+fn leave_conditions(from: &Value, to: &mut Value) {
+    let Some(conditions) = to["conditions"].as_array_mut() else { return };
+    let earlier = from["conditions"].as_array().map_or(&[][..], Vec::as_slice);
+    conditions.retain(|it| !earlier.contains(it));
 }
 
 /// A reason or message that a condition no longer has must be taken away.
@@ -353,6 +401,56 @@ mod tests {
         let sent = as_sent(status);
         let text = serde_json::to_string(&sent).unwrap();
         assert_eq!(serde_json::from_str::<PodStatus>(&text).unwrap(), sent);
+    }
+
+    fn condition(kind: &str, status: &str) -> PodCondition {
+        let (type_, status) = (kind.to_owned(), status.to_owned());
+        PodCondition { type_, status, ..PodCondition::default() }
+    }
+
+    fn saying(conditions: &[PodCondition]) -> PodStatus {
+        PodStatus { conditions: Some(conditions.to_vec()), ..PodStatus::default() }
+    }
+
+    fn pod(revision: &str, status: PodStatus) -> Pod {
+        let mut pod = Pod { status: Some(status), ..Pod::default() };
+        pod.metadata.resource_version = Some(revision.to_owned());
+        pod
+    }
+
+    #[test]
+    fn a_patch_leaves_conditions_that_are_as_they_were_to_who_may_change_them() {
+        let (gate, ready) = (condition("gate", "True"), condition("Ready", "False"));
+        let from = saying(&[ready, gate.clone()]);
+        let to = saying(&[condition("Ready", "True"), gate]);
+        let patch = patch(&Pod::default(), &from, &to);
+        assert_eq!(patch["status"]["conditions"], json!([{ "type": "Ready", "status": "True" }]));
+    }
+
+    #[test]
+    fn what_others_say_while_a_status_is_on_its_way_is_known_when_it_has_arrived() {
+        let (gate, ready) = (condition("gate", "True"), condition("Ready", "False"));
+        for answer in ["3", "4"] {
+            let wanted = Arc::new(saying(std::slice::from_ref(&ready)));
+            let mut entry = Entry::new(Arc::default(), wanted.clone(), Arc::default());
+            let told = saying(&[ready.clone(), gate.clone()]);
+            entry.pod = Arc::new(pod("3", told.clone()));
+            entry.has_news = true;
+            take_over(&told, Arc::make_mut(&mut entry.wanted));
+            entry.arrived(&wanted, &pod(answer, PodStatus::default()));
+            assert_eq!((&*entry.wanted, &*entry.sent), (&told, &told), "{answer}");
+            assert!(!entry.has_news);
+        }
+    }
+
+    #[test]
+    fn what_somebody_else_has_put_in_the_place_of_ours_meanwhile_is_noticed() {
+        let ours = Arc::new(saying(&[condition("Ready", "True")]));
+        let mut entry = Entry::new(Arc::default(), ours.clone(), Arc::default());
+        entry.pod = Arc::new(pod("3", saying(&[condition("Ready", "False")])));
+        entry.has_news = true;
+        entry.arrived(&ours, &pod("2", PodStatus::default()));
+        assert_ne!(entry.wanted, entry.sent);
     }
 
     #[test]

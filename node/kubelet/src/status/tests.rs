@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Container, ContainerStatus, PodReadinessGate, PodSpec};
+use k8s_openapi::api::core::v1::{
+    Container, ContainerState, ContainerStatus, PodReadinessGate, PodSpec,
+};
 
 use super::*;
 use crate::{
@@ -215,6 +217,31 @@ fn a_crash_loop_is_waiting_with_the_exit_as_last_state() {
     let container = &status.container_statuses.unwrap()[0];
     assert_eq!(container.state.clone().unwrap().waiting.unwrap().reason, Some(reason));
     assert_eq!(container.last_state.clone().unwrap().terminated.unwrap().exit_code, 3);
+}
+
+#[test]
+fn what_could_not_be_started_and_never_starts_again_has_ended_and_does_not_wait() {
+    let waiting = Waiting { reason: "RunContainerError".to_owned(), message: String::new() };
+    let mut world = World {
+        policy: "Never",
+        containers: vec![made("a", exited(128))],
+        waiting: [("a".to_owned(), waiting)].into(),
+        ..World::default()
+    };
+    let state = |world: &World| world.status().container_statuses.unwrap().remove(0).state.unwrap();
+    assert_eq!(state(&world).terminated.unwrap().exit_code, 128);
+    world.is_over = true;
+    assert_eq!(state(&world).terminated.unwrap().exit_code, 128);
+    world.policy = "OnFailure";
+    world.is_over = false;
+    assert_eq!(state(&world).waiting.unwrap().reason.as_deref(), Some("RunContainerError"));
+}
+
+#[test]
+fn a_container_that_never_ended_has_an_empty_last_state() {
+    let world = World { containers: vec![made("a", running())], ..World::default() };
+    let container = world.status().container_statuses.unwrap().remove(0);
+    assert_eq!(container.last_state, Some(ContainerState::default()));
 }
 
 #[test]

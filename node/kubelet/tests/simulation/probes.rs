@@ -137,6 +137,22 @@ async fn a_container_that_does_not_start_in_time_is_started_anew_and_its_life_is
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_container_that_a_probe_has_replaced_is_not_told_to_have_ended_meanwhile() {
+    let world = World::new().await;
+    world.runtime.script("c", Script::default().exec_code(1).start_takes(3 * SECOND));
+    let probe = json!({ "exec": { "command": ["x"] }, "periodSeconds": 1, "failureThreshold": 1 });
+    let spec = json!({ "containers": [{ "name": "c", "image": "i:1", "livenessProbe": probe }] });
+    world.create(pod("p", spec)).await;
+    let told_once_more = |status: &k8s_openapi::api::core::v1::PodStatus| {
+        let mut states =
+            status.container_statuses.iter().flatten().filter_map(|it| it.state.as_ref());
+        assert!(states.all(|it| it.terminated.is_none()));
+        support::restarts(status) == 1
+    };
+    world.until("p", told_once_more).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_probe_that_fails_gives_the_grace_that_it_names_and_not_the_pods() {
     let world = World::new().await;
     world.runtime.script("own", Script::default().exec_code(1));
