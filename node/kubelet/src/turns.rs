@@ -4,6 +4,8 @@
 //! fiftieth of the machine. One after the other, as many at once as keep it busy, they need no longer
 //! altogether, and half of the time on the average.
 //!
+//! Deviation: upstream has all of them made at once.
+//!
 //! **Invariant:** a call that does not return holds up nobody: its turn is over after [`LIMIT`].
 
 use std::{thread, time::Duration};
