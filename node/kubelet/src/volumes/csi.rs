@@ -42,10 +42,6 @@ use parking_lot::Mutex;
 use tokio::sync::{Mutex as AsyncMutex, Notify, OwnedMutexGuard};
 
 use self::layout::Layout;
-pub(super) use self::{
-    expand::Growing,
-    stats::{FRESH, LIMIT},
-};
 pub(crate) use self::{
     attach::InUse,
     client::{Driver, RpcError},
@@ -54,6 +50,10 @@ pub(crate) use self::{
     stats::VolumeStats,
     unpublish::UnpublishError,
     volume::CsiVolume,
+};
+pub(super) use self::{
+    expand::Growing,
+    stats::{FRESH, LIMIT},
 };
 use crate::{
     api_limit::within,

@@ -207,7 +207,9 @@ mod tests {
         assert_eq!(show("same", 1234, true), None);
         let (reason, message) = show("other", 4321, true).unwrap();
         assert_eq!(reason, "AlreadyMountedVolume");
-        assert!(message.starts_with("The requested fsGroup is 4321, but the volume pv has GID 1234."));
+        assert!(
+            message.starts_with("The requested fsGroup is 4321, but the volume pv has GID 1234.")
+        );
         assert_eq!((gid(), show("other", 4321, true)), (1234, None), "told once");
         mounts::unmount_below(base.path()).unwrap();
     }

@@ -140,8 +140,7 @@ async fn a_growth_that_can_never_be_is_given_back_and_a_smaller_one_is_done() {
     let grow = async |size: &str| {
         let larger = json!({ "spec": { "capacity": { "storage": size } } });
         volumes.patch("pv-data", &params, &Patch::Merge(larger)).await.unwrap();
-        let pending =
-            json!({ "status": { "allocatedResourceStatuses": { "storage": "NodeResizePending" } } });
+        let pending = json!({ "status": { "allocatedResourceStatuses": { "storage": "NodeResizePending" } } });
         claims.patch_status("data", &params, &Patch::Merge(pending)).await.unwrap();
     };
     grow("4Gi").await;

@@ -149,7 +149,8 @@ mod tests {
     fn what_a_driver_can_never_do_is_given_back_and_what_may_come_is_tried_again() {
         let fails = |bound: &Bound, code| {
             let error = RpcError { call: "NodeExpandVolume", code, message: "no".to_owned() };
-            let size = Quantity(bound.volume.spec.clone().unwrap().capacity.unwrap()["storage"].0.clone());
+            let size =
+                Quantity(bound.volume.spec.clone().unwrap().capacity.unwrap()["storage"].0.clone());
             failed(bound, &size, &error, Timestamp::UNIX_EPOCH)
         };
         let growing = bound("2Gi", "1Gi", Some(IN_PROGRESS));

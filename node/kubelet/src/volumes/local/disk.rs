@@ -88,7 +88,10 @@ async fn format_of(device: &str) -> Result<Option<String>, String> {
         return Ok(None);
     }
     if !done.status.success() {
-        return Err(format!("could not determine if disk {device:?} is formatted: {}", told(&done)));
+        return Err(format!(
+            "could not determine if disk {device:?} is formatted: {}",
+            told(&done)
+        ));
     }
     Ok(Some(format_in(&String::from_utf8_lossy(&done.stdout))))
 }
