@@ -48,6 +48,8 @@ pub(crate) struct Service {
     is_notifying: bool,
     /// It needs the container runtime.
     needs_runtime: bool,
+    /// It ends, with success, where there is nothing for it to do.
+    may_rest: bool,
 }
 
 /// What a service has to do with: shared by all of them.
@@ -73,6 +75,7 @@ impl Service {
             environment: None,
             is_notifying: true,
             needs_runtime: false,
+            may_rest: false,
         };
         let kubelet = Self {
             name: "kubelet",
@@ -82,6 +85,7 @@ impl Service {
             environment: Some(("/etc/eks/kubelet/environment".into(), "NODEADM_KUBELET_ARGS")),
             is_notifying: false,
             needs_runtime: true,
+            may_rest: false,
         };
         vec![containerd, kubelet]
     }
@@ -97,6 +101,7 @@ impl Service {
             environment: None,
             is_notifying: false,
             needs_runtime: false,
+            may_rest: false,
         }
     }
 
@@ -111,6 +116,7 @@ impl Service {
             environment: None,
             is_notifying: false,
             needs_runtime: false,
+            may_rest: true,
         }
     }
 
@@ -155,7 +161,7 @@ pub(crate) async fn keep_running(service: Service, around: Surroundings) {
     let mut backoff = Backoff::default();
     loop {
         let begun = Instant::now();
-        let name = service.name;
+        let (name, mut rests) = (service.name, false);
         match start(&service, &around) {
             Ok((Started { identity, ended }, readiness)) => {
                 info!(service = name, pid = identity.pid, "started");
@@ -164,6 +170,7 @@ pub(crate) async fn keep_running(service: Service, around: Surroundings) {
                     return;
                 };
                 warn!(service = name, pid = identity.pid, %end, "ended");
+                rests = service.may_rest && end.success();
                 around.status.ended(name, &end.to_string());
             }
             Err(failure) => {
@@ -171,7 +178,9 @@ pub(crate) async fn keep_running(service: Service, around: Surroundings) {
                 around.status.ended(name, &failure.to_string());
             }
         }
-        tokio::time::sleep(backoff.after(begun.elapsed())).await;
+        let lived = begun.elapsed();
+        let pause = if rests { backoff.rest(lived) } else { backoff.after(lived) };
+        tokio::time::sleep(pause).await;
     }
 }
 

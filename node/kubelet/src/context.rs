@@ -30,6 +30,7 @@ use crate::{
     settings::Settings,
     status::manager::Statuses,
     timeline::Timelines,
+    turns::Turns,
     userns::UserNamespaces,
     volumes::Volumes,
 };
@@ -52,6 +53,8 @@ pub(crate) struct Context {
     pub timelines: Timelines,
     pub probes: Arc<Probes>,
     pub starts: Arc<PodStarts>,
+    /// Of those who make sandboxes.
+    pub turns: Turns,
     pub heartbeat: Arc<Heartbeat>,
     pub paths: Paths,
     pub machine: Machine,

@@ -55,6 +55,7 @@ use crate::{
     stats::Stats,
     status::manager::Statuses,
     timeline::Timelines,
+    turns::Turns,
     userns::UserNamespaces,
     volumes::{
         self, Volumes,
@@ -358,6 +359,7 @@ fn context(
         timelines: Timelines::new(clock),
         probes: Arc::new(Probes::default()),
         starts,
+        turns: Turns::default(),
         heartbeat: Arc::new(Heartbeat::new(settings.config.sync_frequency.0)),
         paths,
         machine,

@@ -72,6 +72,7 @@ mod stats;
 mod status;
 mod stop_signal;
 mod timeline;
+mod turns;
 mod userns;
 mod volumes;
 mod yaml;

@@ -252,8 +252,14 @@ impl PodWorkers {
 
     /// The pods, with the newest status of each.
     pub(crate) fn pods(&self) -> Vec<Pod> {
+        self.pods_where(|_| true)
+    }
+
+    /// Those of which something is true that is not their status: others are not copied.
+    pub(crate) fn pods_where(&self, is_it: impl Fn(&Pod) -> bool) -> Vec<Pod> {
         let pods: Vec<_> = self.workers.lock().values().map(|it| it.pod()).collect();
         pods.iter()
+            .filter(|pod| is_it(pod))
             .map(|pod| {
                 let status = self.context.statuses.get(&pod.uid());
                 Pod { status: status.or_else(|| pod.status.clone()), ..Pod::clone(pod) }

@@ -23,6 +23,7 @@ mod empty_dir;
 mod host_mount;
 mod host_path;
 mod image;
+mod local;
 mod mounts;
 mod ownership;
 mod payload;
@@ -32,6 +33,7 @@ pub(crate) mod stats;
 mod subpath;
 pub(crate) mod tokens;
 mod tools;
+mod totals;
 pub(crate) mod trust_bundles;
 
 use std::{
@@ -47,12 +49,13 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, Volume};
 use kube::Client;
 use parking_lot::Mutex;
+use tokio::sync::Mutex as AsyncMutex;
 use tracing::warn;
 
 pub(crate) use self::subpath::PrepareSubpathError;
 use self::{
     claims::ClaimError,
-    csi::{Again, Csi, CsiVolume, Needs, PublishError},
+    csi::{Again, Csi, CsiVolume, Growing, Needs, PublishError},
     image::Shown,
     ownership::Group,
     spec::{Source, Spec, SpecError, Used},
@@ -193,6 +196,8 @@ pub(crate) struct Volumes {
     /// What was made for each pod, for its statistics.
     made: Mutex<HashMap<PodUid, BTreeMap<String, Made>>>,
     host_stats: stats::HostStats,
+    /// Whoever mounts or unmounts the disk of a `local` volume.
+    disks: AsyncMutex<()>,
 }
 
 /// A volume that is there.
@@ -204,7 +209,7 @@ struct Made {
     /// Shown by the runtime, without a path.
     image: Option<String>,
     refresh_at: Option<Timestamp>,
-    /// Why the content is an older one.
+    /// Why the content is an older one, or is somebody else's.
     stale: Option<(&'static str, String)>,
 }
 
@@ -219,7 +224,8 @@ impl std::ops::Deref for Volumes {
 impl Volumes {
     pub(crate) fn new(parts: Parts) -> Self {
         let (tokens, host_stats) = (tokens::Tokens::default(), stats::HostStats::default());
-        Self { parts, tokens, made: Mutex::default(), host_stats }
+        let (made, disks) = (Mutex::default(), AsyncMutex::default());
+        Self { parts, tokens, made, host_stats, disks }
     }
 
     /// Makes every volume, or says which ones could not be made.
@@ -276,7 +282,7 @@ impl Volumes {
             move |source| MountError::Step { step, volume, source }
         };
         const SET_UP: &str = "MountVolume.SetUp";
-        let mut image = None;
+        let (mut image, mut told) = (None, None);
         let done = match &spec.source {
             Source::HostPath(it) => {
                 let it = it.clone();
@@ -293,22 +299,13 @@ impl Volumes {
                 let made = Box::pin(self.payload(pod, volume, facts)).await;
                 made.map_err(at(SET_UP))
             }
-            Source::Local(it) if spec.is_block => {
-                let device = host_mount::device_of(it);
-                device.map_err(at("MapVolume.MapPodDevice")).map(|it| (it, None))
-            }
-            Source::Local(it) => {
-                host_mount::check_local(it).map_err(at("MountVolume.NewMounter initialization"))?;
-                let target = self.paths.volume(&pod.uid(), "local-volume", &spec.name);
-                let (source, read_only, group) = (it.clone(), spec.read_only, Group::of(pod));
-                let mounting = tokio::task::spawn_blocking(move || {
-                    host_mount::mount_local(&source, target, read_only, group)
-                });
-                let mounted = mounting
-                    .await
-                    .unwrap_or_else(|error| Err(MountVolumeError::Text(error.to_string())));
-                mounted.map_err(at(SET_UP)).map(|it| (it, None))
-            }
+            Source::Local(it) => match Box::pin(self.local(pod, it, &spec)).await {
+                Ok((path, warning)) => {
+                    told = warning;
+                    Ok((path, None))
+                }
+                Err((step, error)) => Err(at(step)(error)),
+            },
             Source::Nfs(it) => {
                 let target = self.paths.volume(&pod.uid(), "nfs", &spec.name);
                 let options = &spec.mount_options;
@@ -329,7 +326,7 @@ impl Volumes {
         };
         match done {
             Ok((path, refresh_at)) => {
-                Ok(Made { spec: Box::new(spec), path, image, refresh_at, stale: None })
+                Ok(Made { spec: Box::new(spec), path, image, refresh_at, stale: told })
             }
             Err(error) => self.earlier_content(pod, volume, spec, error),
         }
@@ -373,7 +370,7 @@ impl Volumes {
         let (files, group, is_secret) = (made.files, Group::of(pod), plugin.is_secret);
         let path = in_time(move || {
             create_dir(&path)?;
-            if is_secret && !mounts::is_mounted(&path) {
+            if is_secret && !mounts::has_own_device(&path) {
                 // Secrets do not reach the disk.
                 mounts::mount_tmpfs(&path, None).map_err(io_error("mount a tmpfs on", &path))?;
             }
@@ -404,7 +401,8 @@ impl Volumes {
             PublishError::LimitExceeded => MountError::LimitExceeded { volume: name.to_owned() },
         })?;
         if let Some(bound) = &spec.bound {
-            self.csi.expand(pod, volume, bound, &published.path, &self.objects).await;
+            let (path, objects) = (published.path.as_path(), &*self.objects);
+            self.csi.expand(&Growing { pod, volume, bound, path, objects, now }).await;
         }
         // A claim may be given more space; some drivers want to be asked again.
         let is_followed = spec.bound.is_some() || published.again == Again::Regularly;
@@ -455,6 +453,7 @@ impl Volumes {
             remove::all_below_no_mount(&folder)
         })
         .await?;
+        self.release_disks();
         Ok(())
     }
 
@@ -470,6 +469,7 @@ impl Volumes {
                 warn!(%uid, %error, "failed to remove the folder of a pod that is gone");
             }
         }
+        self.release_disks();
     }
 }
 

@@ -21,6 +21,7 @@ pub struct Args {
     pub root: PathBuf,
 }
 
+/// Runs until it is asked to end, or until there is nothing for it to do.
 pub async fn run(args: Args) -> Result<(), BoxError> {
     let variable = |name: &str| std::env::var(name).ok();
     let imds = match variable("AWS_EC2_METADATA_SERVICE_ENDPOINT") {
@@ -38,8 +39,11 @@ pub async fn run(args: Args) -> Result<(), BoxError> {
     let address = imds.text(paths::LOCAL_IPV4).await?;
     let facts = facts(instance, address, &args);
     let (agent, reports) = Agent::new(Arc::new(gateway), clock, scope.clone(), facts, args.root);
-    drop(scope.spawn("control channel", agent.run(reports)));
-    lifecycle::asked_to_end().await?;
+    let running = scope.spawn("control channel", agent.run(reports));
+    tokio::select! {
+        _ = running => {}
+        asked = lifecycle::asked_to_end() => asked?,
+    }
     scope.drain(std::time::Duration::from_secs(1)).await;
     Ok(())
 }

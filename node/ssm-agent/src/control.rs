@@ -26,7 +26,8 @@ use crate::{
 
 /// How often the gateway hears that the instance is well.
 const TELL: Duration = Duration::from_secs(300);
-/// The pauses between attempts: a role without rights may get them, a region comes back sooner.
+/// The pauses between attempts: a role that was given rights once may get them again, a region comes
+/// back sooner.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 const LONGEST_REFUSED: Duration = Duration::from_secs(300);
@@ -63,16 +64,21 @@ impl Agent {
         (Arc::new(agent), reports)
     }
 
-    /// Keeps the channel open, for ever.
+    /// Keeps the channel open. Ends where none could be opened yet and the instance's role may not:
+    /// there is nothing to do here, and whoever starts the agent again asks again.
     pub(crate) async fn run(self: Arc<Self>, mut reports: Reports) {
-        let mut pause = FIRST_PAUSE;
+        let (mut pause, mut was_open) = (FIRST_PAUSE, false);
         loop {
             let most = match self.open().await {
                 Ok(channel) => {
                     info!(instance = self.instance, "the control channel is open");
-                    pause = FIRST_PAUSE;
+                    (pause, was_open) = (FIRST_PAUSE, true);
                     self.serve(channel, &mut reports).await;
                     LONGEST_PAUSE
+                }
+                Err(error) if error.is_refusal() && !was_open => {
+                    let error = telemetry::chain(&error);
+                    return info!(%error, "the instance's role has no rights for an agent");
                 }
                 Err(error) => {
                     warn!(error = %telemetry::chain(&error), "no control channel");
@@ -248,3 +254,6 @@ impl Agent {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,6 +10,9 @@
 //! what sessions and `AWS-RunShellScript` need. It says to be a version whose port forwarding carries
 //! one connection at a time, so that clients do not multiplex. No encryption by KMS, no logs to S3 or
 //! CloudWatch, no run-as but `ssm-user`.
+//!
+//! Deviation: where the instance's role has no rights the agent ends, and takes no memory; init starts it
+//! again, at last every five minutes. `amazon-ssm-agent` stays, and asks less and less often.
 
 pub mod command;
 mod control;

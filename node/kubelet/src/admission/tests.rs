@@ -111,6 +111,21 @@ fn an_extended_resource_counts_where_the_node_has_it_and_nowhere_else() {
 }
 
 #[test]
+fn a_host_port_is_taken_by_its_address_and_protocol() {
+    let with = |ip: &str, protocol: &str| {
+        let mut pod = pod(&[], Some(54323));
+        let port = &mut spec(&mut pod).containers[0].ports.as_mut().unwrap()[0];
+        port.host_ip = Some(ip.to_owned());
+        port.protocol = Some(protocol.to_owned());
+        pod
+    };
+    let taken = [Arc::new(with("127.0.0.1", "TCP"))];
+    let fits = |ip: &str, protocol: &str| has_free_ports(&with(ip, protocol), &taken);
+    assert!(fits("10.0.0.1", "TCP") && fits("127.0.0.1", "UDP"));
+    assert!(!fits("127.0.0.1", "TCP") && !fits("0.0.0.0", "TCP") && !fits("", "TCP"));
+}
+
+#[test]
 fn a_taken_host_port_a_wrong_selector_and_a_taint_are_refused() {
     let mut node = Node::new();
     let other = Arc::new(pod(&[], Some(8080)));

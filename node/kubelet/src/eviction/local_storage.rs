@@ -52,15 +52,14 @@ impl LocalStorage {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            let pods = self.workers.pods();
-            let is_staying = |it: &&Pod| is_candidate(it) && !self.workers.is_ending(&it.uid());
-            let limited: Vec<_> = pods.iter().filter(is_staying).collect();
+            let mut limited = self.workers.pods_where(is_limited);
+            limited.retain(|it| !is_over(it) && !self.workers.is_ending(&it.uid()));
             if limited.is_empty() {
                 continue;
             }
             let layers = self.layers().await;
             let counts_layers = !self.has_image_disk().await;
-            for pod in limited {
+            for pod in &limited {
                 let usage = self.measure(pod, &layers).await;
                 if let Some(message) = exceeded(pod, &usage, counts_layers) {
                     self.context.recorder.warning(pod, "Evicted", message.clone());
@@ -118,16 +117,19 @@ async fn bytes_of(path: PathBuf) -> i64 {
     i64::try_from(used.bytes).unwrap_or(i64::MAX)
 }
 
-fn is_candidate(pod: &Pod) -> bool {
+fn is_over(pod: &Pod) -> bool {
     let phase = pod.status.as_ref().and_then(|it| it.phase.as_deref());
-    let is_over = matches!(phase, Some("Succeeded" | "Failed"));
+    matches!(phase, Some("Succeeded" | "Failed"))
+}
+
+fn is_limited(pod: &Pod) -> bool {
     let has_volume = || PodExt::spec(pod).volumes.iter().flatten().any(|it| limit(it).is_some());
     let has_container = || {
         let containers = pod.all_containers();
         containers.iter().any(|(_, it)| storage_limit(it).is_some())
     };
     // Upstream does not evict critical pods.
-    !is_over && !pod.is_critical() && (has_volume() || has_container())
+    !pod.is_critical() && (has_volume() || has_container())
 }
 
 fn limit(volume: &Volume) -> Option<&Quantity> {
@@ -227,14 +229,14 @@ mod tests {
     #[test]
     fn an_empty_dir_beyond_its_limit_is_told_by_name() {
         let it = pod(json!([{ "name": "v", "emptyDir": { "sizeLimit": "1Mi" } }]), None);
-        assert!(is_candidate(&it));
+        assert!(is_limited(&it));
         assert_eq!(exceeded(&it, &usage(MIB, 0, 0), true), None);
         assert_eq!(
             exceeded(&it, &usage(MIB + 1, 0, 0), true).unwrap(),
             "Usage of EmptyDir volume \"v\" exceeds the limit \"1Mi\". "
         );
         let free = pod(json!([{ "name": "v", "emptyDir": {} }]), None);
-        assert!(!is_candidate(&free));
+        assert!(!is_limited(&free));
     }
 
     #[test]
@@ -256,6 +258,6 @@ mod tests {
     fn a_critical_pod_is_left_alone() {
         let mut it = pod(json!([{ "name": "v", "emptyDir": { "sizeLimit": "1Mi" } }]), None);
         it.spec.as_mut().unwrap().priority = Some(2_000_000_000);
-        assert!(!is_candidate(&it));
+        assert!(!is_limited(&it));
     }
 }

@@ -325,7 +325,8 @@ impl Worker {
             return failed("mkdir", message);
         }
         let runtime = &self.context.runtime;
-        let id = match runtime.run_sandbox(config.clone(), &handler).await {
+        let made = runtime.run_sandbox(config.clone(), &handler);
+        let id = match self.context.turns.take(made).await {
             Ok(id) => id,
             Err(error) => {
                 return failed(error.call, format!("Failed to create pod sandbox: {error}"));

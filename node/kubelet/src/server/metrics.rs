@@ -93,6 +93,7 @@ impl Server {
         self.context.metrics.write(&mut page, |it| !is_of_probes(it));
         self.identity(&mut page);
         self.pods_now(&mut page);
+        self.volumes_now(&mut page);
         self.process(&mut page);
         answer(page)
     }
@@ -156,6 +157,18 @@ impl Server {
         let name = "kubelet_working_pods";
         page.begin(name, "gauge", "Pods that have a worker.");
         page.sample(name, &NONE, f64::from(all));
+    }
+
+    fn volumes_now(&self, page: &mut Exposition) {
+        let totals = self.context.volumes.totals(&self.workers.pods());
+        if totals.is_empty() {
+            return;
+        }
+        let name = "volume_manager_total_volumes";
+        page.begin(name, "gauge", "Volumes that pods are to have, and have.");
+        for ((plugin, state), count) in totals {
+            page.sample(name, &[("plugin_name", &*plugin), ("state", state)], f64::from(count));
+        }
     }
 
     /// What every Prometheus client tells of its process.

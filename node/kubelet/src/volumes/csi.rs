@@ -21,6 +21,7 @@ mod client;
 mod data;
 mod expand;
 mod fs_group;
+mod growth;
 mod layout;
 mod node_info;
 mod publish;
@@ -41,7 +42,6 @@ use parking_lot::Mutex;
 use tokio::sync::{Mutex as AsyncMutex, Notify, OwnedMutexGuard};
 
 use self::layout::Layout;
-pub(super) use self::stats::{FRESH, LIMIT};
 pub(crate) use self::{
     attach::InUse,
     client::{Driver, RpcError},
@@ -50,6 +50,10 @@ pub(crate) use self::{
     stats::VolumeStats,
     unpublish::UnpublishError,
     volume::CsiVolume,
+};
+pub(super) use self::{
+    expand::Growing,
+    stats::{FRESH, LIMIT},
 };
 use crate::{
     api_limit::within,

@@ -25,7 +25,7 @@ pub(super) fn make(
 ) -> Result<PathBuf, MountVolumeError> {
     let medium = source.medium.as_deref().unwrap_or_default();
     let is_disk = medium.is_empty();
-    let is_there = path.is_dir() && (is_disk || mounts::is_mounted(&path));
+    let is_there = path.is_dir() && (is_disk || mounts::has_own_device(&path));
     if is_there && ready.exists() {
         return Ok(path);
     }

@@ -1,70 +1,19 @@
-//! Volumes that the host mounts: `local`, and NFS through the host's `mount(8)`.
+//! Volumes that the host's `mount(8)` mounts: NFS.
 //!
-//! Upstream: `pkg/volume/local`, `pkg/volume/nfs`, `k8s.io/mount-utils`.
-//!
-//! Deviation: a `local` volume
-//! whose path is a block device is given to pods as a device only, never formatted.
+//! Upstream: `pkg/volume/nfs`, `k8s.io/mount-utils`.
 
-use std::{
-    os::unix::fs::FileTypeExt,
-    path::{Path, PathBuf},
-    process::Stdio,
-    time::Duration,
-};
+use std::{path::PathBuf, process::Stdio, time::Duration};
 
-use k8s_openapi::api::core::v1::{LocalVolumeSource, NFSVolumeSource};
+use k8s_openapi::api::core::v1::NFSVolumeSource;
 use tokio::process::Command;
 
-use super::{MountVolumeError, create_dir, io_error, mounts, ownership::Group};
+use super::{MountVolumeError, create_dir, mounts};
 
 /// How long a server may take to answer a mount.
 const LIMIT: Duration = Duration::from_secs(120);
 
 fn text(message: String) -> MountVolumeError {
     MountVolumeError::Text(message)
-}
-
-/// Checks what can be checked before anything is done.
-pub(super) fn check_local(source: &LocalVolumeSource) -> Result<(), MountVolumeError> {
-    let path = &source.path;
-    if Path::new(path).components().any(|it| it.as_os_str() == "..") {
-        return Err(text(format!("invalid path: {path} must not contain '..'")));
-    }
-    if !Path::new(path).exists() {
-        return Err(text(format!("path \"{path}\" does not exist")));
-    }
-    Ok(())
-}
-
-pub(super) fn mount_local(
-    source: &LocalVolumeSource,
-    target: PathBuf,
-    read_only: bool,
-    group: Option<Group>,
-) -> Result<PathBuf, MountVolumeError> {
-    let from = Path::new(&source.path);
-    if !from.is_dir() {
-        return Err(text(format!("`{}` is not a directory", source.path)));
-    }
-    create_dir(&target)?;
-    if !mounts::is_mounted(&target) {
-        mounts::bind_one(from, &target).map_err(io_error("mount", &target))?;
-        if let Some(group) = group.filter(|_| !read_only) {
-            group.apply(&target).map_err(io_error("set the group of", &target))?;
-        }
-    }
-    if read_only {
-        mounts::make_read_only(&target).map_err(io_error("make read-only", &target))?;
-    }
-    Ok(target)
-}
-
-/// The device of a `local` volume in block mode.
-pub(super) fn device_of(source: &LocalVolumeSource) -> Result<PathBuf, MountVolumeError> {
-    let path = PathBuf::from(&source.path).canonicalize();
-    let path = path.map_err(io_error("resolve", Path::new(&source.path)))?;
-    let is_device = path.metadata().is_ok_and(|it| it.file_type().is_block_device());
-    if is_device { Ok(path) } else { Err(text(format!("{} is not a block device", source.path))) }
 }
 
 pub(super) async fn mount_nfs(
@@ -97,7 +46,7 @@ pub(super) async fn mount_nfs(
 }
 
 /// Runs the host's `mount`, whose helpers know the file system.
-async fn run(program: &str, arguments: &[String]) -> Result<(), MountVolumeError> {
+pub(super) async fn run(program: &str, arguments: &[String]) -> Result<(), MountVolumeError> {
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::null()).kill_on_drop(true);
     let failed = |how: String, output: &str| {
@@ -141,15 +90,5 @@ mod tests {
             ),
             "{error}"
         );
-    }
-
-    #[test]
-    fn a_local_path_has_to_be_there_and_stay_where_it_is() {
-        let of = |path: &str| LocalVolumeSource { path: path.to_owned(), fs_type: None };
-        let error = check_local(&of("/nst/none")).unwrap_err().to_string();
-        assert_eq!(error, "path \"/nst/none\" does not exist");
-        assert!(check_local(&of("/tmp/../etc")).is_err());
-        assert!(check_local(&of("/")).is_ok());
-        assert_eq!(device_of(&of("/")).unwrap_err().to_string(), "/ is not a block device");
     }
 }

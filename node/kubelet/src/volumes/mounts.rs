@@ -2,6 +2,7 @@
 
 use std::{
     fs, io,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
@@ -74,6 +75,14 @@ pub(super) fn is_mounted(path: &Path) -> bool {
     path.is_some_and(|path| points().is_ok_and(|it| it.contains(&path)))
 }
 
+/// Whether a file system of its own is mounted on `path`, as a tmpfs is; of others [`is_mounted`] knows,
+/// which reads all that a full node has mounted.
+pub(super) fn has_own_device(path: &Path) -> bool {
+    let device = |it: &Path| fs::symlink_metadata(it).map(|it| it.dev()).ok();
+    let (own, around) = (device(path), path.parent().and_then(device));
+    own.zip(around).is_some_and(|(own, around)| own != around)
+}
+
 /// Unmounts everything at and below `folder`, the innermost first. What is in use stays, and is an
 /// error: whoever uses it would otherwise go on writing to something that is thought to be gone.
 pub(super) fn unmount_below(folder: &Path) -> io::Result<()> {
@@ -141,7 +150,7 @@ mod tests {
         fs::create_dir(&target).unwrap();
         assert!(!is_mounted(&target));
         bind_one(&source, &target).unwrap();
-        assert!(is_mounted(&target));
+        assert!(is_mounted(&target) && !has_own_device(&target));
         make_read_only(&target).unwrap();
         assert!(fs::write(target.join("x"), "").is_err());
         fs::write(source.join("x"), "").unwrap();
@@ -152,6 +161,10 @@ mod tests {
         drop(held);
         unmount_below(&target).unwrap();
         assert!(!is_mounted(&target) && source.join("x").exists());
+        mount_tmpfs(&target, None).unwrap();
+        assert!(is_mounted(&target) && has_own_device(&target));
+        unmount_below(&target).unwrap();
+        assert!(!has_own_device(&target) && !has_own_device(&target.join("none")));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     storage::{DRIVER, claim},
-    support::{Bed, NODE},
+    support::{self, Bed, NODE},
 };
 
 const FREE: &str = r#"{"attachRequired":false}"#;
@@ -125,6 +125,68 @@ async fn a_volume_that_has_to_be_attached_waits_for_the_controller() {
     bed.end_pod("p").await;
     bed.until_nothing_is_left().await;
     in_use(false).await;
+    kubelet.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_growth_that_can_never_be_is_given_back_and_a_smaller_one_is_done() {
+    let Some(bed) = Bed::own("csi-shrink").await else { return };
+    let kubelet = bed.ready().await;
+    let driver = bed.start_driver(bed.driver_config(), free()).await;
+    bed.bind_csi("data", json!({})).await;
+    driver.inject("NodeExpandVolume", tonic::Status::out_of_range("too much"));
+    let volumes = Api::<PersistentVolume>::all(bed.client());
+    let (claims, params) = (bed.claims(), PatchParams::default());
+    let grow = async |size: &str| {
+        let larger = json!({ "spec": { "capacity": { "storage": size } } });
+        volumes.patch("pv-data", &params, &Patch::Merge(larger)).await.unwrap();
+        let pending = json!({ "status": { "allocatedResourceStatuses": { "storage": "NodeResizePending" } } });
+        claims.patch_status("data", &params, &Patch::Merge(pending)).await.unwrap();
+    };
+    grow("4Gi").await;
+    bed.create_with("p", claim("data"), "exec sleep 1000").await;
+    bed.until_event("VolumeResizeFailed: NodeExpandVolume.NodeExpandVolume failed for volume \"pv-data\" : Expander.NodeExpand failed to expand the volume: rpc error: code = OutOfRange desc = too much").await;
+    bed.until_ready("p").await;
+    let status = claims.get("data").await.unwrap().status.unwrap();
+    assert_eq!(status.allocated_resource_statuses.unwrap()["storage"], "NodeResizeInfeasible");
+    assert_eq!(status.conditions.unwrap()[0].type_, "NodeResizeError");
+    // The resizer asks for what there is.
+    grow("2Gi").await;
+    bed.end_pod("p").await;
+    bed.create_with("q", claim("data"), "exec sleep 1000").await;
+    bed.until_ready("q").await;
+    bed.eventually(async || {
+        let status = claims.get("data").await.unwrap().status.unwrap();
+        let is_done = status.allocated_resource_statuses.is_none_or(|it| it.is_empty())
+            && status.conditions.is_none_or(|it| it.is_empty());
+        (is_done && status.capacity.unwrap()["storage"].0 == "2Gi").then_some(())
+    })
+    .await;
+    bed.end_pod("q").await;
+    bed.until_nothing_is_left().await;
+    kubelet.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_volume_for_one_pod_is_given_to_the_next_when_the_first_has_gone() {
+    let Some(bed) = Bed::own("one-pod").await else { return };
+    let kubelet = bed.ready().await;
+    let driver = bed.start_driver(bed.driver_config(), free()).await;
+    bed.bind_csi("data", json!({})).await;
+    let volumes = Api::<PersistentVolume>::all(bed.client());
+    let one = Patch::Merge(json!({ "spec": { "accessModes": ["ReadWriteOncePod"] } }));
+    volumes.patch("pv-data", &PatchParams::default(), &one).await.unwrap();
+    bed.create_with("p", claim("data"), "exec sleep 1000").await;
+    bed.until_ready("p").await;
+    bed.create_with("q", claim("data"), "exec sleep 1000").await;
+    bed.until_event("MountVolume.SetUp failed for volume \"pv-data\" : volume uses the ReadWriteOncePod access mode and is already in use by another pod").await;
+    let waiting = support::waiting(&bed.pod("q").await.status.unwrap());
+    assert_eq!(waiting.as_deref(), Some("ContainerCreating"));
+    assert_eq!(driver.count("NodePublishVolume", "data"), 1);
+    bed.end_pod("p").await;
+    bed.until_ready("q").await;
+    bed.end_pod("q").await;
+    bed.until_nothing_is_left().await;
     kubelet.kill().await;
 }
 

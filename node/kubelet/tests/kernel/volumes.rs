@@ -1,5 +1,7 @@
 //! Volumes that need no driver.
 
+use std::process::Command;
+
 use k8s_openapi::api::certificates::v1beta1::ClusterTrustBundle;
 use kube::{Api, api::PostParams};
 use serde_json::{Value, json};
@@ -63,6 +65,69 @@ async fn claims_lead_to_volumes_of_this_host_or_say_why_not() {
     }
     bed.until_nothing_is_left().await;
     assert!(disk.join("name").exists() && folder.join("name").exists(), "the data stays");
+    kubelet.kill().await;
+}
+
+/// A disk that is a file, for as long as it is held.
+struct Disk(String);
+
+impl Disk {
+    fn of(file: &std::path::Path) -> Option<Self> {
+        std::fs::File::create(file).unwrap().set_len(16 << 20).unwrap();
+        let made = Command::new("losetup").args(["-f", "--show"]).arg(file).output().ok()?;
+        let name = String::from_utf8(made.stdout).unwrap().trim().to_owned();
+        (made.status.success() && !name.is_empty()).then_some(Self(name))
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        drop(Command::new("losetup").args(["-d", &self.0]).status());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_local_disk_is_formatted_where_it_is_empty_and_mounted_once_for_its_pods() {
+    let Some(bed) = Bed::own("local-disk").await else { return };
+    let Some(disk) = Disk::of(&bed.path("disk.img")) else {
+        println!("local-disk: not run: needs a loop device");
+        return;
+    };
+    let kubelet = bed.ready().await;
+    let affinity = json!({ "required": { "nodeSelectorTerms": [{ "matchExpressions": [
+        { "key": "kubernetes.io/hostname", "operator": "In", "values": ["nst-node"] },
+    ]}]}});
+    let local = json!({ "local": { "path": disk.0 }, "nodeAffinity": affinity });
+    bed.bind("disk", local.clone(), json!({})).await;
+    let write = "echo $HOSTNAME >> /v/names; cat /v/names; exec sleep 1000";
+    let place = bed.root().join("plugins/kubernetes.io/local-volume/mounts/pv-disk");
+    let mounts = || std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let is_mounted = || mounts().contains(&format!(" {} ", place.display()));
+    for name in ["one", "two"] {
+        bed.create_with(name, claim("disk"), write).await;
+        bed.until_ready(name).await;
+    }
+    bed.eventually(async || (bed.log("two", "main").await == "one\ntwo\n").then_some(())).await;
+    bed.end_pod("one").await;
+    assert!(is_mounted(), "the other pod has it");
+    bed.end_pod("two").await;
+    bed.until_nothing_is_left().await;
+    assert!(!is_mounted() && !place.exists());
+    // What is on it stays, also for a kubelet that does not know it.
+    kubelet.kill().await;
+    let kubelet = bed.start_kubelet().await;
+    let mut other = local;
+    other["local"]["fsType"] = json!("xfs");
+    bed.bind("other", other, json!({})).await;
+    bed.create_with("three", claim("disk"), write).await;
+    bed.until_ready("three").await;
+    bed.eventually(async || (bed.log("three", "main").await.starts_with("one\n")).then_some(()))
+        .await;
+    bed.end_pod("three").await;
+    bed.create_with("four", claim("other"), SLEEP).await;
+    bed.until_event("(fstype: xfs), error failed to mount the volume as \"xfs\", it already contains ext4. Mount error: mount failed: exit status ").await;
+    bed.end_pod("four").await;
+    bed.until_nothing_is_left().await;
     kubelet.kill().await;
 }
 

@@ -5,6 +5,7 @@
 use std::path::Path;
 
 use api_csi::v1;
+use jiff::Timestamp;
 use k8s_openapi::{
     api::core::v1::{PersistentVolumeClaim, Pod},
     apimachinery::pkg::api::resource::Quantity,
@@ -13,49 +14,27 @@ use kube::{
     Api,
     api::{Patch, PatchParams},
 };
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::{Csi, CsiVolume};
+use super::{Csi, CsiVolume, growth};
 use crate::{api_limit::within, objects::Objects, quantity, volumes::claims::Bound};
 
-/// The size to grow to, if the claim has not got it yet.
-fn wanted(bound: &Bound) -> Option<Quantity> {
-    let capacity = bound.volume.spec.as_ref()?.capacity.as_ref()?.get("storage")?;
-    let has = bound.claim.status.as_ref()?.capacity.as_ref()?.get("storage")?;
-    (quantity::value(capacity)? > quantity::value(has)?).then(|| capacity.clone())
-}
-
-/// The claim's status when its volume has grown.
-fn finished(claim: &PersistentVolumeClaim, size: &Quantity) -> Value {
-    let status = claim.status.clone().unwrap_or_default();
-    let conditions: Vec<_> = status
-        .conditions
-        .into_iter()
-        .flatten()
-        .filter(|it| !matches!(it.type_.as_str(), "Resizing" | "FileSystemResizePending"))
-        .collect();
-    let mut capacity = status.capacity.unwrap_or_default();
-    capacity.insert("storage".to_owned(), size.clone());
-    json!({ "status": {
-        "capacity": capacity,
-        "conditions": conditions,
-        "allocatedResourceStatuses": { "storage": null },
-    }})
+/// A volume of a pod, and what is needed to let it grow.
+pub(in crate::volumes) struct Growing<'a> {
+    pub pod: &'a Pod,
+    pub volume: &'a CsiVolume,
+    pub bound: &'a Bound,
+    pub path: &'a Path,
+    pub objects: &'a Objects,
+    pub now: Timestamp,
 }
 
 impl Csi {
     /// Does what is due. A failure is told in the pod's events and tried again.
-    pub(in crate::volumes) async fn expand(
-        &self,
-        pod: &Pod,
-        volume: &CsiVolume,
-        bound: &Bound,
-        path: &Path,
-        objects: &Objects,
-    ) {
-        let Some(size) = wanted(bound) else { return };
-        let name = &volume.spec_name;
-        match self.expand_to(volume, bound, path, &size, objects).await {
+    pub(in crate::volumes) async fn expand(&self, growing: &Growing<'_>) {
+        let Some(size) = growth::wanted(growing.bound) else { return };
+        let (name, pod) = (&growing.volume.spec_name, growing.pod);
+        match self.expand_to(growing, &size).await {
             Ok(true) => {
                 let node = &self.node_name;
                 let message =
@@ -72,14 +51,8 @@ impl Csi {
         }
     }
 
-    async fn expand_to(
-        &self,
-        volume: &CsiVolume,
-        bound: &Bound,
-        path: &Path,
-        size: &Quantity,
-        objects: &Objects,
-    ) -> Result<bool, String> {
+    async fn expand_to(&self, growing: &Growing<'_>, size: &Quantity) -> Result<bool, String> {
+        let Growing { volume, bound, path, objects, now, .. } = *growing;
         if volume.read_only {
             return Err("requested read-only file system".to_owned());
         }
@@ -99,55 +72,25 @@ impl Csi {
                 volume_capability: Some(volume.capability(&capabilities, None)),
                 secrets: super::read_secret(objects, volume.expand_secret.as_ref()).await?,
             };
-            driver.expand(request).await.map_err(|it| it.to_string())?;
+            if let Some(begun) = growth::begun(&bound.claim) {
+                self.tell(&bound.claim, begun).await?;
+            }
+            if let Err(error) = driver.expand(request).await {
+                if let Some(failed) = growth::failed(bound, size, &error, now) {
+                    self.tell(&bound.claim, failed).await?;
+                }
+                return Err(format!("Expander.NodeExpand failed to expand the volume: {error}"));
+            }
         }
-        self.tell_size(&bound.claim, size).await?;
+        self.tell(&bound.claim, growth::finished(&bound.claim, size)).await?;
         Ok(capabilities.expands)
     }
 
-    async fn tell_size(
-        &self,
-        claim: &PersistentVolumeClaim,
-        size: &Quantity,
-    ) -> Result<(), String> {
+    async fn tell(&self, claim: &PersistentVolumeClaim, status: Value) -> Result<(), String> {
         let namespace = claim.metadata.namespace.as_deref().unwrap_or("default");
         let api = Api::<PersistentVolumeClaim>::namespaced(self.client.clone(), namespace);
         let name = claim.metadata.name.as_deref().unwrap_or_default();
-        let patch = Patch::Merge(finished(claim, size));
+        let patch = Patch::Merge(status);
         within(api.patch_status(name, &PatchParams::default(), &patch)).await.map(drop)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn bound(volume: &str, claim: &str) -> Bound {
-        let volume = json!({ "metadata": {}, "spec": { "capacity": { "storage": volume } } });
-        let claim = json!({ "metadata": {}, "status": {
-            "capacity": { "storage": claim },
-            "conditions": [
-                { "type": "FileSystemResizePending", "status": "True" },
-                { "type": "Other", "status": "True" },
-            ],
-        }});
-        Bound {
-            claim: serde_json::from_value(claim).unwrap(),
-            volume: serde_json::from_value(volume).unwrap(),
-            read_only: false,
-        }
-    }
-
-    #[test]
-    fn a_volume_grows_to_its_size_once_and_the_claim_is_told() {
-        assert_eq!(wanted(&bound("1Gi", "1024Mi")), None);
-        let grown = bound("2Gi", "1Gi");
-        let size = wanted(&grown).unwrap();
-        assert_eq!(size.0, "2Gi");
-        let patch = finished(&grown.claim, &size);
-        assert_eq!(patch["status"]["capacity"]["storage"], "2Gi");
-        let conditions = patch["status"]["conditions"].as_array().unwrap();
-        assert_eq!(conditions.len(), 1);
-        assert_eq!(conditions[0]["type"], "Other");
     }
 }

@@ -142,19 +142,25 @@ impl Layout {
 
     /// Whether any pod of this node has a record of a staged volume.
     pub(super) fn has_users(&self, staged: &Staged) -> bool {
-        let pods = children(&self.paths.pods());
-        pods.into_iter().filter_map(|it| it.file_name().map(|it| it.to_string_lossy().into())).any(
-            |uid| {
-                let uid = PodUid(uid);
-                match &staged.place.block {
-                    Some(name) => fs::symlink_metadata(self.pod_devices(&uid).join(name)).is_ok(),
-                    None => self
-                        .targets(&uid)
-                        .iter()
-                        .any(|it| !it.is_block && self.load(it).is_ok_and(|key| key == staged.key)),
-                }
-            },
-        )
+        self.users(staged).next().is_some()
+    }
+
+    /// Whether another pod than this one has a record of a volume.
+    pub(super) fn is_used_beside(&self, uid: &PodUid, volume: &CsiVolume) -> bool {
+        let staged = Staged { key: volume.key(), place: self.staging(volume) };
+        self.users(&staged).any(|it| it != *uid)
+    }
+
+    fn users(&self, staged: &Staged) -> impl Iterator<Item = PodUid> {
+        let pods = children(&self.paths.pods()).into_iter();
+        let uids = pods.filter_map(|it| Some(PodUid(it.file_name()?.to_string_lossy().into())));
+        uids.filter(|uid| match &staged.place.block {
+            Some(name) => fs::symlink_metadata(self.pod_devices(uid).join(name)).is_ok(),
+            None => self
+                .targets(uid)
+                .iter()
+                .any(|it| !it.is_block && self.load(it).is_ok_and(|key| key == staged.key)),
+        })
     }
 }
 

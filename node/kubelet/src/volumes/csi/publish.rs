@@ -82,6 +82,8 @@ const STAGE: &str = "MountVolume.MountDevice";
 const SET_UP: &str = "MountVolume.SetUp";
 const STAGE_BLOCK: &str = "MapVolume.SetUpDevice";
 const MAP_BLOCK: &str = "MapVolume.MapPodDevice";
+const ONE_POD: &str =
+    "volume uses the ReadWriteOncePod access mode and is already in use by another pod";
 
 fn failed(step: &'static str, message: impl ToString) -> PublishError {
     PublishError::Step { step, source: MountVolumeError::Text(message.to_string()) }
@@ -124,6 +126,11 @@ impl Csi {
         })?;
         let (_waiting, attachment) = self.attachment(volume, object.as_ref()).await?;
         let _lock = self.lock(&volume.key()).await;
+        // The scheduler sees to it too, but not of pods that name their node.
+        if volume.is_for_one_pod() && self.layout.is_used_beside(&needs.pod.uid(), volume) {
+            let step = if volume.is_block { STAGE_BLOCK } else { SET_UP };
+            return Err(failed(step, ONE_POD));
+        }
         let capabilities = driver.capabilities().await.map_err(rpc(step))?;
         let group = Group::of(needs.pod);
         let job = Job { volume, needs, driver, object, capabilities, attachment, group };

@@ -76,6 +76,11 @@ impl CsiVolume {
         Key { driver: self.driver.clone(), handle: self.handle.clone() }
     }
 
+    /// One pod at a time may use it; with other modes beside it is not known which one is meant.
+    pub(super) fn is_for_one_pod(&self) -> bool {
+        self.access_modes == ["ReadWriteOncePod"]
+    }
+
     pub(super) fn lifecycle_mode(&self) -> &'static str {
         if self.is_ephemeral { "Ephemeral" } else { "Persistent" }
     }
