@@ -3,7 +3,7 @@
 //! Those of nodes that go are in `drains` and `budgets`, those of interruptions in `interruptions`.
 
 use api_kube::karpenter::NodeClaim;
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{Event, Node};
 use karpenter_aws::{Config, FeatureGates};
 use kube::{
     Api,
@@ -97,15 +97,14 @@ async fn conditions_that_change_are_told_of_their_claim_its_pool_its_class_and_i
 async fn a_launch_that_nothing_can_be_had_for_is_told_of_its_claim() {
     let world = World::new(0).await;
     world.pending("web", "1").await;
-    let claims = Api::<NodeClaim>::all(world.admin.clone());
-    let name = world
-        .until("there is a claim", || async {
-            claims.list(&Default::default()).await.unwrap().items.pop()?.metadata.name
-        })
-        .await;
-    let told = world
+    // It goes at once.
+    let (name, told) = world
         .until("it is told", || async {
-            world.told(&format!("NodeClaim/{name}"), "InsufficientCapacityError").await.pop()
+            let events = Api::<Event>::all(world.admin.clone());
+            let all = events.list(&Default::default()).await.unwrap().items;
+            let is_it = |it: &Event| it.reason.as_deref() == Some("InsufficientCapacityError");
+            let found = all.into_iter().find(is_it)?;
+            Some((found.involved_object.name?, found.message?))
         })
         .await;
     let begin = format!("NodeClaim {name} event: InsufficientInstanceCapacity: ");

@@ -219,7 +219,7 @@ async fn goes_as_planned(world: &mut World, draw: &mut Draw) {
 #[tokio::test(start_paused = true)]
 async fn karpenter_does_what_the_plan_of_the_same_cluster_says() {
     let mut commands = 0;
-    for seed in 0..8 {
+    for seed in 0..5 {
         let (mut world, mut draw) = (World::new(MANY).await, Draw(seed));
         world
             .until("the pool is ready", || async {
