@@ -8,6 +8,7 @@ use super::*;
 use crate::{
     options::Limits,
     testing::{at, budget, group, node, pod, pod_with, with_gpus, world},
+    world::Controllers,
 };
 
 const MINUTE: i64 = 60;
@@ -159,7 +160,7 @@ fn a_pod_that_nobody_would_make_again_keeps_its_node() {
             "name": "o", "uid": "o", "controller": true }],
             "annotations": { "cluster-autoscaler.kubernetes.io/safe-to-evict": "true" } } })
     };
-    let known = |kind: &'static str, replicas: Option<i32>| {
+    let known = |kind: &'static str, replicas: Option<i32>| -> Option<Controllers> {
         Some([((kind, "default".to_owned(), "o".to_owned()), replicas)].into())
     };
     let (lost, few) = (Some(Blocked::ControllerNotFound), Some(Blocked::MinReplicasReached));

@@ -56,7 +56,8 @@ fn no_more_gpus_come_than_the_cluster_may_have() {
         };
         (0..5).map(of).collect::<Vec<_>>()
     };
-    for (most, expected) in [(9, &["{g 1->5 (max: 9)}"][..]), (3, &["{g 1->3 (max: 9)}"]), (1, &[])] {
+    for (most, expected) in [(9, &["{g 1->5 (max: 9)}"][..]), (3, &["{g 1->3 (max: 9)}"]), (1, &[])]
+    {
         let seen = world(vec![with_gpus("there", 1)], vec![with_one.clone()], pods());
         let mut options = Options::default();
         options.gpus.insert("t4".to_owned(), Limits { min: 0, max: most });
