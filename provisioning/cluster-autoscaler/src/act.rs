@@ -3,6 +3,7 @@
 //! A removal takes minutes and runs beside the passes; what came of it is told to the next one.
 
 mod evict;
+pub(crate) mod priority;
 mod removal;
 mod taints;
 

@@ -10,7 +10,8 @@ use transport::Place;
 use crate::{
     Backoff, Cloud, Config, Discovery, Drain, Election, Ended, Expander, FixedGroup, GroupOptions,
     Limits, Options, ScaleDown, Similarity,
-    flags::{General, Idle, Limited, Removing},
+    act::priority,
+    flags::{General, Idle, Limited, Removing, gpu_limits},
 };
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -128,6 +129,8 @@ fn options(args: &Args) -> Result<Options, BoxError> {
         min: min.saturating_mul(unit),
         max: max.saturating_mul(unit),
     };
+    let gpus: Result<Vec<_>, _> = general.gpu_total.iter().map(|it| gpu_limits(it)).collect();
+    let gpus = gpus?;
     let mut startup_taints = general.startup_taint.clone();
     startup_taints.extend(general.ignore_taint.clone());
     Ok(Options {
@@ -136,6 +139,7 @@ fn options(args: &Args) -> Result<Options, BoxError> {
         max_nodes_total: general.max_nodes_total,
         cores: limits(args.limited.cores_total, 1),
         memory: limits(args.limited.memory_total, 1 << 30),
+        gpus: gpus.into_iter().flatten().map(|(kind, it)| (kind, limits(it, 1))).collect(),
         expanders: expanders?,
         max_nodes_per_scale_up: general.max_nodes_per_scaleup,
         balance_similar: general.balance_similar_node_groups,
@@ -159,7 +163,7 @@ fn options(args: &Args) -> Result<Options, BoxError> {
             reset: general.node_group_backoff_reset_timeout,
         },
         scale_down: scale_down(removing, general),
-        drain: drain(removing),
+        drain: drain(removing)?,
         startup_taints,
         status_taints: general.status_taint.clone(),
         force_daemon_sets: general.force_ds,
@@ -198,8 +202,17 @@ fn scale_down(flags: &Removing, general: &General) -> ScaleDown {
     }
 }
 
-fn drain(flags: &Removing) -> Drain {
-    Drain {
+fn drain(flags: &Removing) -> Result<Drain, BoxError> {
+    let priorities = priority::parse(&flags.drain_priority_config)?;
+    let standard = Drain::default().max_graceful_termination.as_secs();
+    if !priorities.is_empty() && flags.max_graceful_termination_sec != standard {
+        let why = "invalid configuration, could not use --drain-priority-config together with \
+                   --max-graceful-termination-sec";
+        return Err(why.into());
+    }
+    Ok(Drain {
+        min_replicas: flags.min_replica_count,
+        priorities,
         skip_system_pods: flags.skip_nodes_with_system_pods,
         system_pod_limit: flags.blocking_system_pod_distruption_timeout,
         skip_local_storage: flags.skip_nodes_with_local_storage,
@@ -210,7 +223,7 @@ fn drain(flags: &Removing) -> Drain {
         max_eviction_time: flags.max_pod_eviction_time,
         evict_daemon_sets_of_empty: flags.daemonset_eviction_for_empty_nodes,
         evict_daemon_sets_of_occupied: flags.daemonset_eviction_for_occupied_nodes,
-    }
+    })
 }
 
 #[cfg(test)]

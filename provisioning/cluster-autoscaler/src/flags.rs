@@ -22,6 +22,17 @@ fn limits(text: &str) -> Result<(i64, i64), String> {
     if min < 0 || max < min { Err(wrong()) } else { Ok((min, max)) }
 }
 
+/// `type:min:max`; nothing where nothing is said.
+pub(crate) fn gpu_limits(text: &str) -> Result<Option<(String, (i64, i64))>, String> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let wrong = || format!("wrong argument: {text}, should have been gpu_type:min:max");
+    let (kind, range) = text.split_once(':').filter(|it| !it.0.is_empty()).ok_or_else(wrong)?;
+    let range = limits(range).map_err(|_| wrong())?;
+    Ok(Some((kind.to_owned(), range)))
+}
+
 macro_rules! flags {
     (
         $(#[$about:meta])* $name:ident;
@@ -105,6 +116,7 @@ flags! {
     lists {
         nodes, "A group: min:max:name.";
         node_group_auto_discovery, "Groups with tags: asg:tag=KEY[=VALUE],….";
+        gpu_total, "Least and most GPUs of a type in the cluster: TYPE:MIN:MAX.";
         balancing_ignore_label, "A label that similar groups may differ in.";
         balancing_label, "Groups are similar where these labels are the same, and nothing else counts.";
         ignore_taint, "A taint that a new node does not keep.";
@@ -151,6 +163,8 @@ flags! {
         max_drain_parallelism: usize = "1", "How many of them are drained.";
         max_graceful_termination_sec: u64 = "600", "The longest grace period that pods get, in seconds.";
         max_bulk_soft_taint_count: usize = "10", "How many nodes a pass soft taints.";
+        min_replica_count: i32 = "0", "Pods of ReplicaSets and their like that want fewer keep their node.";
+        drain_priority_config: String = "", "Pods go by priority: PRIORITY:SECONDS,…, the least first, each group with its grace period.";
     }
     lists {}
 }

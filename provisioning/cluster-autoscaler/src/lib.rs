@@ -44,10 +44,12 @@ use tokio::net::TcpListener;
 pub use crate::{
     aws::{Cloud, Discovery, FixedGroup},
     expander::{Expander, Priorities},
-    options::{Backoff, Drain, GroupOptions, Limits, Options, ScaleDown, Similarity},
+    options::{
+        Backoff, Drain, GroupOptions, Limits, Options, PriorityGrace, ScaleDown, Similarity,
+    },
     registry::{Finding, NotSafe, Problem, Readiness, Registry},
     template::Template,
-    world::{Failure, Group, Instance, PodFact, World},
+    world::{Controllers, Failure, Group, Instance, PodFact, World},
 };
 
 /// Settings of [`run`].

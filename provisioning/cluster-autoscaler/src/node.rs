@@ -32,6 +32,13 @@ pub(crate) fn provider_id(node: &Node) -> Option<&str> {
     node.spec.as_ref()?.provider_id.as_deref()
 }
 
+/// The type of a node's GPUs, and how many it has for pods.
+pub(crate) fn gpus(node: &Node) -> Option<(&str, i64)> {
+    let kind = node.metadata.labels.as_ref()?.get("k8s.amazonaws.com/accelerator")?;
+    let count = resources::node_allocatable(node).amount("nvidia.com/gpu");
+    (count > 0).then_some((kind.as_str(), count))
+}
+
 pub(crate) fn taints(node: &Node) -> &[Taint] {
     node.spec.as_ref().and_then(|it| it.taints.as_deref()).unwrap_or_default()
 }

@@ -2,18 +2,21 @@
 
 use controller::{Key, Store, StoreSpec, reflect};
 use k8s_openapi::api::{
-    apps::v1::DaemonSet,
-    core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod},
+    apps::v1::{DaemonSet, ReplicaSet, StatefulSet},
+    batch::v1::Job,
+    core::v1::{
+        Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ReplicationController,
+    },
     policy::v1::PodDisruptionBudget,
     storage::v1::StorageClass,
 };
-use kube::Client;
+use kube::{Client, Resource};
 use lifecycle::Scope;
 use scheduling::{PodInfo, VolumeFact};
 
 use crate::{
     options::Options,
-    world::{Group, PodFact, World, is_over},
+    world::{Controllers, Group, PodFact, World, is_over},
 };
 
 /// See the module.
@@ -24,6 +27,10 @@ pub(crate) struct Stores {
     namespaces: Store<Namespace>,
     budgets: Store<PodDisruptionBudget>,
     daemon_sets: Store<DaemonSet>,
+    replica_sets: Store<ReplicaSet>,
+    stateful_sets: Store<StatefulSet>,
+    replication_controllers: Store<ReplicationController>,
+    jobs: Store<Job>,
     claims: Store<PersistentVolumeClaim>,
     volumes: Store<PersistentVolume>,
     classes: Store<StorageClass>,
@@ -37,6 +44,10 @@ impl Stores {
             namespaces: reflect(client.clone(), StoreSpec::default(), scope),
             budgets: reflect(client.clone(), StoreSpec::default(), scope),
             daemon_sets: reflect(client.clone(), StoreSpec::default(), scope),
+            replica_sets: reflect(client.clone(), StoreSpec::default(), scope),
+            stateful_sets: reflect(client.clone(), StoreSpec::default(), scope),
+            replication_controllers: reflect(client.clone(), StoreSpec::default(), scope),
+            jobs: reflect(client.clone(), StoreSpec::default(), scope),
             claims: reflect(client.clone(), StoreSpec::default(), scope),
             volumes: reflect(client.clone(), StoreSpec::default(), scope),
             classes: reflect(client.clone(), StoreSpec::default(), scope),
@@ -50,6 +61,10 @@ impl Stores {
             self.namespaces.synced(),
             self.budgets.synced(),
             self.daemon_sets.synced(),
+            self.replica_sets.synced(),
+            self.stateful_sets.synced(),
+            self.replication_controllers.synced(),
+            self.jobs.synced(),
             self.claims.synced(),
             self.volumes.synced(),
             self.classes.synced(),
@@ -62,6 +77,7 @@ impl Stores {
             groups,
             budgets: self.budgets.all(),
             daemon_sets: self.daemon_sets.all(),
+            controllers: Some(self.controllers()),
             ..World::default()
         };
         for namespace in self.namespaces.all() {
@@ -82,6 +98,18 @@ impl Stores {
             }
         }
         world
+    }
+
+    fn controllers(&self) -> Controllers {
+        let mut all = Controllers::new();
+        note(&mut all, "DaemonSet", &self.daemon_sets, |_| None);
+        note(&mut all, "Job", &self.jobs, |_| None);
+        note(&mut all, "ReplicaSet", &self.replica_sets, |it| it.spec.as_ref()?.replicas);
+        note(&mut all, "StatefulSet", &self.stateful_sets, |it| it.spec.as_ref()?.replicas);
+        note(&mut all, "ReplicationController", &self.replication_controllers, |it| {
+            it.spec.as_ref()?.replicas
+        });
+        all
     }
 
     /// As the scheduler knows them.
@@ -125,6 +153,19 @@ impl Stores {
         let affinity = volume.spec.as_ref().and_then(|it| it.node_affinity.clone());
         let terms = affinity.and_then(|it| it.required).map(|it| it.node_selector_terms);
         VolumeFact::Bound { terms, labels: volume.metadata.labels.clone().unwrap_or_default() }
+    }
+}
+
+fn note<K: Resource>(
+    all: &mut Controllers,
+    kind: &'static str,
+    store: &Store<K>,
+    replicas: impl Fn(&K) -> Option<i32>,
+) {
+    for it in store.all() {
+        let part = |it: &Option<String>| it.clone().unwrap_or_default();
+        let meta = it.meta();
+        all.insert((kind, part(&meta.namespace), part(&meta.name)), replicas(&it));
     }
 }
 

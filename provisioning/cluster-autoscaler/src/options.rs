@@ -3,7 +3,7 @@
 //! The defaults are upstream's. An Auto Scaling group may have some of its own by tags
 //! (`k8s.io/cluster-autoscaler/node-template/autoscaling-options/…`): see [`GroupOptions`].
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use crate::expander::Expander;
 
@@ -16,6 +16,8 @@ pub struct Options {
     /// In cores, and in bytes.
     pub cores: Limits,
     pub memory: Limits,
+    /// By the type that nodes have in `k8s.amazonaws.com/accelerator`.
+    pub gpus: BTreeMap<String, Limits>,
     pub expanders: Vec<Expander>,
     pub max_nodes_per_scale_up: usize,
     pub balance_similar: bool,
@@ -100,6 +102,13 @@ pub struct GroupOptions {
     pub max_provision_time: Duration,
 }
 
+/// Pods from a priority on, and the longest grace period that they get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PriorityGrace {
+    pub priority: i32,
+    pub grace: Duration,
+}
+
 /// Which pods hold a node, and how pods are evicted.
 #[derive(Clone, Debug)]
 pub struct Drain {
@@ -107,6 +116,11 @@ pub struct Drain {
     pub system_pod_limit: Duration,
     pub skip_local_storage: bool,
     pub skip_custom_controllers: bool,
+    /// Pods of controllers that want fewer replicas keep their node.
+    pub min_replicas: i32,
+    /// Which pods go first, the least first, and how long each group of them has; without any, all
+    /// go at once.
+    pub priorities: Vec<PriorityGrace>,
     pub max_graceful_termination: Duration,
     pub max_eviction_time: Duration,
     pub evict_daemon_sets_of_empty: bool,
@@ -122,6 +136,7 @@ impl Default for Options {
             max_nodes_total: 0,
             cores: Limits { min: 0, max: 320_000 },
             memory: Limits { min: 0, max: 6_400_000 << 30 },
+            gpus: BTreeMap::new(),
             expanders: vec![Expander::LeastWaste],
             max_nodes_per_scale_up: 1000,
             balance_similar: false,
@@ -191,6 +206,8 @@ impl Default for Drain {
             system_pod_limit: Duration::from_secs(3600),
             skip_local_storage: true,
             skip_custom_controllers: true,
+            min_replicas: 0,
+            priorities: Vec::new(),
             max_graceful_termination: Duration::from_secs(600),
             max_eviction_time: Duration::from_secs(120),
             evict_daemon_sets_of_empty: false,

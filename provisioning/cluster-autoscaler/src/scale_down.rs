@@ -1,8 +1,7 @@
 //! Which nodes are not needed, since when, and which of them go now.
 //!
 //! Upstream: `core/scaledown/{eligibility,planner,unneeded}`.
-//! Deviation: that a pod's controller still exists is not checked, and `--min-replica-count` is not
-//! supported; there is no time limit on the simulation, only upstream's limits on its size.
+//! Deviation: there is no time limit on the simulation, only upstream's limits on its size.
 
 mod drain;
 mod simulate;
@@ -333,6 +332,7 @@ struct Ledger {
     sizes: BTreeMap<String, i64>,
     cores: i64,
     memory: i64,
+    gpus: BTreeMap<String, i64>,
     capacities: BTreeMap<String, (i64, i64)>,
 }
 
@@ -344,6 +344,7 @@ impl Ledger {
             *sizes.entry(group.clone()).or_default() -= 1;
         }
         let (mut cores, mut memory, mut capacities) = (0, 0, BTreeMap::new());
+        let mut gpus: BTreeMap<String, i64> = BTreeMap::new();
         let leaving: BTreeSet<&String> = question.memory.leaving.keys().collect();
         for it in &question.world.nodes {
             let name = node::name(it).to_owned();
@@ -354,8 +355,11 @@ impl Ledger {
             let each = (capacity.cpu_millis / 1000, capacity.memory);
             (cores, memory) = (cores + each.0, memory + each.1);
             capacities.insert(name, each);
+            if let Some((kind, count)) = node::gpus(it) {
+                *gpus.entry(kind.to_owned()).or_default() += count;
+            }
         }
-        Self { sizes, cores, memory, capacities }
+        Self { sizes, cores, memory, gpus, capacities }
     }
 
     /// Takes the node off, where it may go.
@@ -384,6 +388,15 @@ impl Ledger {
         let (least_cores, least_memory) = (question.options.cores.min, question.options.memory.min);
         if self.cores - cores < least_cores || self.memory - memory < least_memory {
             return Err(Unremovable::MinimalResourceLimitExceeded);
+        }
+        let node = question.world.nodes.iter().find(|it| node::name(it) == removal.node);
+        if let Some((kind, count)) = node.and_then(|it| node::gpus(it)) {
+            let least = question.options.gpus.get(kind).map_or(0, |it| it.min);
+            let left = self.gpus.entry(kind.to_owned()).or_default();
+            if *left - count < least {
+                return Err(Unremovable::MinimalResourceLimitExceeded);
+            }
+            *left -= count;
         }
         *size -= 1;
         (self.cores, self.memory) = (self.cores - cores, self.memory - memory);

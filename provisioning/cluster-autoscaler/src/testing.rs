@@ -3,9 +3,12 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use k8s_openapi::api::{
-    core::v1::{Node, Pod},
-    policy::v1::PodDisruptionBudget,
+use k8s_openapi::{
+    api::{
+        core::v1::{Node, Pod},
+        policy::v1::PodDisruptionBudget,
+    },
+    apimachinery::pkg::api::resource::Quantity,
 };
 use serde_json::{Value, json};
 
@@ -36,6 +39,17 @@ pub(crate) fn sized(name: &str, cpu: &str, memory: &str, labels: &Value) -> Node
         },
     }))
     .unwrap()
+}
+
+/// A node with so many GPUs of a type.
+pub(crate) fn with_gpus(name: &str, count: i64) -> Node {
+    let mut it = sized(name, "2", "8Gi", &json!({ "k8s.amazonaws.com/accelerator": "t4" }));
+    let amount = || Quantity(count.to_string());
+    let status = it.status.as_mut().unwrap();
+    for all in [&mut status.capacity, &mut status.allocatable] {
+        all.get_or_insert_default().insert("nvidia.com/gpu".to_owned(), amount());
+    }
+    it
 }
 
 /// A group of the nodes with these names.

@@ -3,10 +3,13 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
-use k8s_openapi::api::{
-    apps::v1::DaemonSet,
-    core::v1::{Node, Pod},
-    policy::v1::PodDisruptionBudget,
+use k8s_openapi::{
+    api::{
+        apps::v1::DaemonSet,
+        core::v1::{Node, Pod},
+        policy::v1::PodDisruptionBudget,
+    },
+    apimachinery::pkg::apis::meta::v1::OwnerReference,
 };
 use scheduling::PodInfo;
 
@@ -23,8 +26,13 @@ pub struct World {
     pub groups: Vec<Group>,
     pub budgets: Vec<Arc<PodDisruptionBudget>>,
     pub daemon_sets: Vec<Arc<DaemonSet>>,
+    /// What controls pods; `None` where nobody looks.
+    pub controllers: Option<Controllers>,
     pub namespaces: BTreeMap<String, BTreeMap<String, String>>,
 }
+
+/// By kind, namespace and name: how many replicas it wants, where it wants any number of them.
+pub type Controllers = BTreeMap<(&'static str, String, String), Option<i32>>;
 
 /// Whether a pod has run to its end: nothing of it is on its node any more.
 pub(crate) fn is_over(pod: &Pod) -> bool {
@@ -60,9 +68,13 @@ impl PodFact {
 
     /// The kind and UID of what controls it.
     pub fn controller(&self) -> Option<(&str, &str)> {
+        self.owner().map(|it| (it.kind.as_str(), it.uid.as_str()))
+    }
+
+    /// What controls it.
+    pub fn owner(&self) -> Option<&OwnerReference> {
         let owners = self.pod.metadata.owner_references.iter().flatten();
-        let owner = owners.into_iter().find(|it| it.controller == Some(true))?;
-        Some((&owner.kind, &owner.uid))
+        owners.into_iter().find(|it| it.controller == Some(true))
     }
 
     pub fn is_of_daemon_set(&self) -> bool {

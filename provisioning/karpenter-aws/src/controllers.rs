@@ -9,6 +9,7 @@ mod conditions;
 mod definition;
 mod disruption;
 mod drift;
+mod events;
 mod interruption;
 mod launch;
 mod lifecycle;
@@ -24,7 +25,11 @@ mod reservations;
 mod static_capacity;
 mod termination;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use ::lifecycle::Scope;
 use api_kube::karpenter::{Ec2NodeClass, NodeClaim, NodeOverlay, NodePool};
@@ -37,17 +42,18 @@ use k8s_openapi::api::{
     policy::v1::PodDisruptionBudget,
     storage::v1::{StorageClass, VolumeAttachment},
 };
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use karpenter_core::{InstanceType, MinValues, Overlays, Preferences, Snapshot};
 use kube::Client;
 use parking_lot::Mutex;
 use tracing::warn;
 
-use self::{drift::Placed, launch::Launched, registrations::Registrations};
+use self::{drift::Placed, events::Events, launch::Launched, registrations::Registrations};
 use crate::{
-    Kubelet, Market, Zone,
+    Market,
     cloud::{Cloud, Offered, SpotPrices},
-    instance_types,
     metrics::Metrics,
+    offers,
 };
 
 /// How long an offering that ran out of capacity is left alone (upstream's ICE cache).
@@ -204,7 +210,8 @@ pub(crate) struct Context {
     pub(crate) cloud: Cloud,
     pub(crate) config: Config,
     pub(crate) clock: Clock,
-    pub(crate) recorder: Recorder,
+    recorder: Recorder,
+    pub(crate) events: Events,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) pools: Store<NodePool>,
     pub(crate) claims: Store<NodeClaim>,
@@ -247,6 +254,7 @@ pub(crate) struct Context {
 
 impl Context {
     fn new(client: Client, cloud: Cloud, config: Config, clock: Clock, scope: &Scope) -> Self {
+        let recorder = Recorder::new(client.clone(), "karpenter", clock, scope);
         Self {
             pools: reflect(client.clone(), StoreSpec::default(), scope),
             claims: reflect(client.clone(), StoreSpec::default(), scope),
@@ -264,7 +272,8 @@ impl Context {
             storage_classes: reflect(client.clone(), StoreSpec::default(), scope),
             attachments: reflect(client.clone(), StoreSpec::default(), scope),
             budgets: reflect(client.clone(), StoreSpec::default(), scope),
-            recorder: Recorder::new(client.clone(), "karpenter", clock, scope),
+            events: Events::new(recorder.clone(), clock),
+            recorder,
             claims_queue: Queue::new(),
             metrics: config.metrics.clone(),
             spot: Mutex::default(),
@@ -305,6 +314,7 @@ impl Context {
 
     /// Claims are looked at when they, their node or its pods change.
     fn connect(self: &Arc<Self>) {
+        self.tell_of_conditions();
         let queue = self.claims_queue.clone();
         self.claims.subscribe(move |change| queue.add(change.key.clone()));
         let context = Arc::downgrade(self);
@@ -341,6 +351,32 @@ impl Context {
         self.pod_events.lock().clear();
     }
 
+    fn tell_of_conditions(&self) {
+        fn of(it: Option<&Vec<Condition>>) -> &[Condition] {
+            it.map_or(&[], Vec::as_slice)
+        }
+        let recorder = &self.recorder;
+        events::follow(&self.claims, recorder, &lifecycle::PARTS, |it| {
+            of(it.status.as_ref().map(|it| &it.conditions))
+        });
+        events::follow(&self.pools, recorder, &node_pool::PARTS, |it| {
+            of(it.status.as_ref().map(|it| &it.conditions))
+        });
+        events::follow(&self.classes, recorder, &node_class::PARTS, |it| {
+            of(it.status.as_ref().map(|it| &it.conditions))
+        });
+        events::follow(&self.nodes, recorder, &[], |it| {
+            it.status.as_ref().and_then(|it| it.conditions.as_deref()).unwrap_or_default()
+        });
+    }
+
+    /// The pods on a node.
+    fn pods_on(&self, node: &str) -> Vec<Arc<core::Pod>> {
+        let mut pods = self.pods.all();
+        pods.retain(|it| it.spec.as_ref().and_then(|it| it.node_name.as_deref()) == Some(node));
+        pods
+    }
+
     /// What the decisions are made from.
     pub(crate) fn snapshot(&self) -> Snapshot {
         fn all<K: Clone>(store: &Store<K>) -> Vec<K> {
@@ -357,9 +393,18 @@ impl Context {
             volume_claims: all(&self.volume_claims),
             storage_classes: all(&self.storage_classes),
             budgets: all(&self.budgets),
+            nominated: self.nominated(),
             preferences: self.config.preferences,
             min_values: self.config.min_values,
         }
+    }
+
+    /// Nodes that pods are on their way to.
+    fn nominated(&self) -> BTreeSet<String> {
+        let now = self.clock.now();
+        let mut nominated = self.nominated.lock();
+        nominated.retain(|_, until| *until > now);
+        nominated.keys().cloned().collect()
     }
 
     pub(crate) fn class(&self, name: &str) -> Option<Arc<Ec2NodeClass>> {
@@ -410,35 +455,18 @@ impl Context {
         kept: &BTreeMap<String, u32>,
     ) -> Option<Arc<[InstanceType]>> {
         let status = class.status.as_ref()?;
-        if !conditions::is_true(&status.conditions, "Ready") {
-            return None;
-        }
         let offered = self.offered.lock().clone()?;
-        let zones: BTreeMap<String, Option<String>> =
-            status.subnets.iter().map(|it| (it.zone.clone(), it.zone_id.clone())).collect();
-        let archs: Vec<&str> = status
-            .amis
-            .iter()
-            .flat_map(|it| &it.requirements)
-            .flat_map(|it| it.values.iter().map(String::as_str))
-            .collect();
         let spot = self.spot.lock().as_ref().map(|(_, it)| it.clone()).unwrap_or_default();
         let market = Market {
             region: self.cloud.aws.region().to_owned(),
-            zones: zones.into_iter().map(|(name, id)| Zone { name, id }).collect(),
+            zones: Vec::new(),
             // Where EC2 tells prices, a pool without one is not sold.
             spot_share: self.config.spot_share.filter(|_| spot.is_empty()),
             spot,
             unavailable: self.unavailable(),
             reservations: self.reserved(status, kept),
         };
-        let all = instance_types(&Kubelet::of(class), &market);
-        let arch = |it: &InstanceType| it.labels.get(api_kube::karpenter::labels::ARCH).cloned();
-        let here = all.iter().filter(|it| {
-            offered.iter().any(|name| **name == *it.name)
-                && arch(it).is_some_and(|it| archs.contains(&it.as_str()))
-        });
-        Some(here.cloned().collect())
+        offers(class, market, |name| offered.iter().any(|it| **it == *name))
     }
 
     fn unavailable(&self) -> Vec<(String, String, String)> {

@@ -17,6 +17,7 @@ mod instance_type;
 mod kubelet;
 mod market;
 mod metrics;
+mod offers;
 mod user_data;
 
 pub use karpenter_core::{MinValues, Preferences};
@@ -27,4 +28,5 @@ pub use self::{
     kubelet::Kubelet,
     market::{Market, Reserved, Zone},
     metrics::Metrics,
+    offers::{is_ready, offers},
 };

@@ -22,17 +22,19 @@ mod trial;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use api_kube::karpenter::{ConsolidationPolicy, DisruptionReason, NodePool, capacity_types};
+use api_kube::karpenter::{
+    ConsolidationPolicy, DisruptionReason, NillableDuration, NodePool, capacity_types,
+};
 use jiff::Timestamp;
 
 pub(crate) use self::candidate::eviction_cost;
 use self::trial::Waiting;
 pub use self::{
-    candidate::{Candidate, is_consolidatable},
+    candidate::{Candidate, Kept, KeptBy, is_consolidatable},
     drift::{HASH_VERSION, class_hash, pool_drift, pool_hash},
 };
 use crate::{
-    engine::Engine,
+    engine::{ClassId, Engine},
     outcome::NewClaim,
     snapshot::{Pending, Snapshot, is_initialized},
     state::State,
@@ -77,10 +79,12 @@ pub struct Fleet {
     engine: Engine,
     start: State,
     pub candidates: Vec<Candidate>,
-    /// Nodes that cannot be disrupted, and why.
-    pub kept: Vec<(String, String)>,
+    /// Nodes that cannot be disrupted, and why; after a decision, those too that it has no use for.
+    pub kept: Vec<Kept>,
     /// Pods without a node for which there is a place.
     waiting: Waiting,
+    /// What pods of a class miss, once it has been asked.
+    missed: BTreeMap<ClassId, String>,
     /// Drifted nodes of static pools, with what would take their place.
     statics: Vec<(Candidate, NewClaim)>,
     places: BTreeMap<String, usize>,
@@ -103,6 +107,7 @@ impl Fleet {
             world.nodes.iter().enumerate().map(|(at, it)| (it.name.clone(), at)).collect();
         let by_node = snapshot.pods_by_node();
         let (mut candidates, mut kept, mut statics) = (Vec::new(), Vec::new(), Vec::new());
+        let mut keep = |node, by, why| kept.push(Kept { node, by, why });
         for node in &snapshot.nodes {
             let name = node.metadata.name.clone().unwrap_or_default();
             let pods = by_node.get(name.as_str()).map_or(&[][..], Vec::as_slice);
@@ -116,19 +121,25 @@ impl Fleet {
                     match (pool.filter(has_room), pool) {
                         (None, Some(_)) => {
                             let why = "limits.nodes leave no room for its replacement";
-                            kept.push((name, why.to_owned()));
+                            keep(name, KeptBy::Other, why.to_owned());
                         }
                         (pool, _) => match pool.and_then(claim) {
                             Some(claim) => statics.push((it, claim)),
                             None => {
-                                kept.push((name, format!("its NodePool {} is static", it.pool)))
+                                let why = format!("its NodePool {} is static", it.pool);
+                                keep(name, KeptBy::Other, why);
                             }
                         },
                     }
                 }
-                Ok(it) if places.contains_key(&it.name) => candidates.push(it),
-                Ok(_) => kept.push((name, "it is being disrupted".to_owned())),
-                Err(why) => kept.push((name, why)),
+                Ok(it) if places.contains_key(&it.name) => {
+                    if let Some((by, why)) = resting(snapshot, &it) {
+                        keep(name, by, why);
+                    }
+                    candidates.push(it);
+                }
+                Ok(_) => keep(name, KeptBy::Other, "it is being disrupted".to_owned()),
+                Err((by, why)) => keep(name, by, why),
             }
         }
         candidates.sort_by(|a, b| worth(b).total_cmp(&worth(a)).then_with(|| a.name.cmp(&b.name)));
@@ -145,6 +156,7 @@ impl Fleet {
             candidates,
             kept,
             waiting,
+            missed: BTreeMap::new(),
             statics,
             places,
             pools,
@@ -169,6 +181,20 @@ impl Fleet {
         let Some(found) = self.pools.iter().find(|it| it.name() == pool) else { return 0 };
         let (nodes, disrupted) = self.counts.get(pool).copied().unwrap_or_default();
         budget::allowed(found, reason, self.now, nodes, disrupted)
+    }
+
+    /// The pools with nodes of which budgets let none go for a reason, however many do already.
+    pub fn blocked_pools(&self) -> Vec<(String, DisruptionReason)> {
+        use DisruptionReason::{Drifted, Empty, Underutilized};
+        let each = self.pools.iter().flat_map(|pool| {
+            let nodes = self.counts.get(pool.name()).map_or(0, |it| it.0);
+            let reasons = [Empty, Drifted, Underutilized].into_iter();
+            let blocked = reasons.filter(move |reason| {
+                nodes > 0 && budget::allowed(pool, *reason, self.now, nodes, 0) == 0
+            });
+            blocked.map(|reason| (pool.name().to_owned(), reason))
+        });
+        each.collect()
     }
 
     /// Candidates for a reason, no more of each pool than its budgets allow.
@@ -239,7 +265,14 @@ impl Fleet {
         nodes.sort_by_key(|it| (!it.is_empty(), since(it)));
         nodes.into_iter().find_map(|node| {
             let why = node.drift.clone().unwrap_or_default();
-            let trial = self.without(std::slice::from_ref(&node))?;
+            let trial = match self.without(std::slice::from_ref(&node)) {
+                Ok(trial) => trial,
+                Err(no_place) => {
+                    let why = self.sentence(&no_place);
+                    self.kept.push(Kept { node: node.name, by: KeptBy::Blocked, why });
+                    return None;
+                }
+            };
             let replaced: f64 = trial.replacements.iter().map(NewClaim::price).sum();
             Some(Command {
                 reason: DisruptionReason::Drifted,
@@ -252,6 +285,23 @@ impl Fleet {
             })
         })
     }
+}
+
+/// What keeps a candidate from consolidation whatever there is elsewhere.
+fn resting(snapshot: &Snapshot, it: &Candidate) -> Option<(KeptBy, String)> {
+    if let Some(why) = &it.protected {
+        return Some((KeptBy::Blocked, why.clone()));
+    }
+    let name = &it.pool;
+    let pool = snapshot.pools.iter().find(|pool| pool.name() == name)?;
+    let why = if pool.spec.disruption.consolidate_after == NillableDuration::Never {
+        format!("NodePool {name:?} has consolidation disabled")
+    } else if it.policy == ConsolidationPolicy::WhenEmpty && !it.is_empty() {
+        format!("NodePool {name:?} has non-empty consolidation disabled")
+    } else {
+        return None;
+    };
+    Some((KeptBy::Unconsolidatable, why))
 }
 
 fn is_static(snapshot: &Snapshot, pool: &str) -> bool {

@@ -116,6 +116,33 @@ impl fmt::Display for Reason {
     }
 }
 
+/// A NodePool that no new node can be of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Barren {
+    pub pool: String,
+    /// Something can be had, but less than its `minValues` want.
+    pub is_by_min_values: bool,
+}
+
+pub(crate) fn barren(engine: &Engine) -> Vec<Barren> {
+    let each = engine.catalogs.iter().enumerate().filter_map(|(pool, catalog)| {
+        let mut options = engine.set(pool, 0).options.clone();
+        let is_by_min_values = options.keep(&catalog.available);
+        let name = engine.world.pools[pool].name.clone();
+        let has_some = is_by_min_values && engine.is_flexible(pool, 0, &options);
+        (!has_some).then_some(Barren { pool: name, is_by_min_values })
+    });
+    each.collect()
+}
+
+/// The nearest of the misses in a sentence.
+pub(crate) fn nearest(misses: &[Miss]) -> String {
+    misses.first().map_or_else(
+        || "there is no NodePool".to_owned(),
+        |it| format!("NodePool {}: {}", it.pool, it.reason),
+    )
+}
+
 /// Per pool, the nearest miss first.
 pub(crate) fn misses(engine: &mut Engine, state: &State, class: ClassId) -> Vec<Miss> {
     let each = (0..engine.catalogs.len()).map(|pool| miss(engine, state, class, pool));

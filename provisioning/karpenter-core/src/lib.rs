@@ -25,6 +25,7 @@ mod explain;
 mod outcome;
 mod overlay;
 mod place;
+mod plan;
 pub mod requirement;
 mod snapshot;
 mod solve;
@@ -35,9 +36,10 @@ mod validate;
 mod world;
 
 pub use self::{
-    explain::{Miss, Reason},
+    explain::{Barren, Miss, Reason},
     outcome::{MOST_INSTANCE_TYPES, NewClaim, OptionOf, Outcome, Unschedulable},
     overlay::{Overlays, Refusal, overlay_faults},
+    plan::{disrupt, provision},
     requirement::{Requirement, Requirements},
     snapshot::{Pending, Snapshot, is_reschedulable},
     solve::{Effort, solve},

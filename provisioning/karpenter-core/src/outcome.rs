@@ -13,7 +13,7 @@ use crate::{
     bits::Bits,
     catalog::number,
     engine::Engine,
-    explain::Miss,
+    explain::{Barren, Miss},
     requirement::{Requirement, Requirements},
     state::Claim,
     world::MinValues,
@@ -31,6 +31,7 @@ pub struct Outcome {
     /// All pods that have a place, in the order in which they got it.
     pub order: Vec<usize>,
     pub unschedulable: Vec<Unschedulable>,
+    pub barren: Vec<Barren>,
     /// US dollars per hour, each new node at its cheapest option.
     pub price: f64,
     /// What first-fit decreasing alone would cost.

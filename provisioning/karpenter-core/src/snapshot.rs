@@ -8,7 +8,10 @@
 
 mod volumes;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use api_kube::karpenter::{NodeClaim, NodePool, annotations, labels, taints};
 use k8s_openapi::{
@@ -41,6 +44,8 @@ pub struct Snapshot {
     pub volume_claims: Vec<core::PersistentVolumeClaim>,
     pub storage_classes: Vec<StorageClass>,
     pub budgets: Vec<PodDisruptionBudget>,
+    /// Nodes that pods are on their way to: they are left alone.
+    pub nominated: BTreeSet<String>,
     /// What becomes of the pods' preferences.
     pub preferences: Preferences,
     /// What becomes of `minValues` that are not to be had.

@@ -36,7 +36,8 @@ pub fn solve(world: World, effort: Effort) -> Outcome {
     let pods = std::mem::take(&mut engine.world.pods);
     let base = Batch::new(&mut engine, &pods);
     let start = State::new(&engine);
-    base.solve(&mut engine, &start, effort)
+    let barren = explain::barren(&engine);
+    Outcome { barren, ..base.solve(&mut engine, &start, effort) }
 }
 
 /// Pods to be placed together, with their classes.
@@ -90,9 +91,9 @@ impl Batch {
         &self.classes
     }
 
-    /// Whether a pod cannot be considered at all.
-    pub(crate) fn has_ignored(&self) -> bool {
-        !self.ignored.is_empty()
+    /// Pods that cannot be considered at all, and why.
+    pub(crate) fn ignored(&self) -> &[(u32, String)] {
+        &self.ignored
     }
 
     /// Places all pods in one way, into a copy of `start`.
@@ -188,10 +189,7 @@ impl Batch {
                     misses
                 }
             };
-            let reason = misses.first().map_or_else(
-                || "there is no NodePool".to_owned(),
-                |it| format!("NodePool {}: {}", it.pool, it.reason),
-            );
+            let reason = explain::nearest(&misses);
             unschedulable.push(Unschedulable { pod: *pod as usize, reason, misses });
         }
         unschedulable.sort_by_key(|it| it.pod);

@@ -42,12 +42,12 @@ pub(super) async fn pods_on(client: &Client, node: &str) -> Result<Vec<Pod>, Dra
 }
 
 impl Actor {
-    /// Evicts these and waits for their end.
-    pub(super) async fn evict_all(&self, pods: &[Pod]) -> Result<(), DrainError> {
+    /// Evicts these and waits for their end; they get no more time than that.
+    pub(super) async fn evict_all(&self, pods: &[Pod], most: Duration) -> Result<(), DrainError> {
         let until = self.clock.now() + self.options.drain.max_eviction_time;
         for pod in pods {
             self.recorder.normal(pod, "ScaleDown", "deleting pod for node scale down");
-            let evicted = self.evict(pod, until).await;
+            let evicted = self.evict(pod, until, most).await;
             let result = if evicted.is_ok() { "succeeded" } else { "failed" };
             self.metrics.add("evicted_pods_total", result, 1.0);
             if let Err(DrainError::Evict { .. }) = &evicted {
@@ -56,23 +56,23 @@ impl Actor {
             }
             evicted?;
         }
-        self.gone(pods).await
+        self.gone(pods, most).await
     }
 
     /// Without waiting, and whatever comes of it.
-    pub(super) async fn evict_some(&self, pods: &[Pod]) {
+    pub(super) async fn evict_some(&self, pods: &[Pod], most: Duration) {
         let now = self.clock.now();
         for pod in pods {
-            if let Err(error) = self.evict(pod, now).await {
+            if let Err(error) = self.evict(pod, now, most).await {
                 tracing::debug!(pod = pod.name_any(), %error, "not evicted");
             }
         }
     }
 
-    async fn evict(&self, pod: &Pod, until: Timestamp) -> Result<(), DrainError> {
+    async fn evict(&self, pod: &Pod, until: Timestamp, most: Duration) -> Result<(), DrainError> {
         let (namespace, name) = (pod.namespace().unwrap_or_default(), pod.name_any());
         let api = Api::<Pod>::namespaced(self.client.clone(), &namespace);
-        let grace = grace(pod).min(self.options.drain.max_graceful_termination);
+        let grace = grace(pod).min(most);
         let delete = DeleteParams {
             grace_period_seconds: Some(u32::try_from(grace.as_secs()).unwrap_or(u32::MAX)),
             ..DeleteParams::default()
@@ -92,9 +92,9 @@ impl Actor {
         }
     }
 
-    async fn gone(&self, pods: &[Pod]) -> Result<(), DrainError> {
+    async fn gone(&self, pods: &[Pod], most: Duration) -> Result<(), DrainError> {
         let longest = pods.iter().map(grace).max().unwrap_or_default();
-        let longest = longest.min(self.options.drain.max_graceful_termination);
+        let longest = longest.min(most);
         let until = self.clock.now() + longest + HEADROOM;
         loop {
             let mut left = Vec::new();

@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::Pod;
 use super::{
     Actor, Ended,
     evict::{DrainError, pods_on},
+    priority::{self, Group},
 };
 use crate::{scale_down::Removal, world::PodFact};
 
@@ -133,11 +134,16 @@ impl Actor {
             false => self.options.drain.evict_daemon_sets_of_empty,
         };
         daemons.retain(|it| it.annotation(EVICT_DAEMON).map_or(default, |value| value == "true"));
-        let pods = |facts: Vec<PodFact>| -> Vec<Pod> {
-            facts.into_iter().map(|it| (*it.pod).clone()).collect()
-        };
-        self.evict_all(&pods(others)).await?;
-        self.evict_some(&pods(daemons)).await;
+        others.append(&mut daemons);
+        for Group { grace, pods } in priority::groups(others, &self.options.drain) {
+            let (mut daemons, mut others): (Vec<Pod>, Vec<Pod>) = (Vec::new(), Vec::new());
+            for it in pods {
+                let list = if it.is_of_daemon_set() { &mut daemons } else { &mut others };
+                list.push((*it.pod).clone());
+            }
+            self.evict_all(&others, grace).await?;
+            self.evict_some(&daemons, grace).await;
+        }
         Ok(())
     }
 

@@ -66,6 +66,27 @@ fn switches_durations_and_limits_are_written_as_upstreams() {
 }
 
 #[test]
+fn gpus_are_limited_by_their_type() {
+    let flags = ["--gpu-total=nvidia-tesla-t4:1:4", "--gpu-total=nvidia-l4:0:2"];
+    let gpus = options(&parse(&flags).unwrap()).unwrap().gpus;
+    assert_eq!(gpus["nvidia-tesla-t4"], Limits { min: 1, max: 4 });
+    assert_eq!(gpus["nvidia-l4"], Limits { min: 0, max: 2 });
+    for wrong in ["--gpu-total=nvidia-l4", "--gpu-total=nvidia-l4:4:1", "--gpu-total=:0:1"] {
+        assert!(options(&parse(&[wrong]).unwrap()).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn pods_go_by_priority_or_within_the_longest_grace_period() {
+    let both = ["--drain-priority-config=0:60,1000:30", "--max-graceful-termination-sec=10"];
+    let drain = options(&parse(&both[..1]).unwrap()).unwrap().drain;
+    assert_eq!(drain.priorities.iter().map(|it| it.priority).collect::<Vec<_>>(), [0, 1000]);
+    for wrong in [&both[..], &["--drain-priority-config=0"]] {
+        assert!(options(&parse(wrong).unwrap()).is_err(), "{wrong:?}");
+    }
+}
+
+#[test]
 fn what_is_not_there_is_refused_by_name() {
     let args = parse(&["--enable-provisioning-requests"]).unwrap();
     assert_eq!(args.idle.refused().unwrap(), "--enable-provisioning-requests=true");

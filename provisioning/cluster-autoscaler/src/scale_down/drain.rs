@@ -24,6 +24,8 @@ const CONTROLLERS: [&str; 4] = ["ReplicationController", "ReplicaSet", "Stateful
 /// Why a pod keeps its node, by upstream's names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Blocked {
+    ControllerNotFound,
+    MinReplicasReached,
     NotReplicated,
     LocalStorageRequested,
     NotSafeToEvictAnnotation,
@@ -82,7 +84,13 @@ pub(super) fn pods_to_move(
 ) -> Result<Vec<PodFact>, Unremovable> {
     let mut pods = Vec::new();
     for pod in question.world.placed.iter().filter(|it| it.node() == Some(node)) {
-        if stays(pod) {
+        if pod.is_mirror() {
+            continue;
+        }
+        if let Some(by) = lost(question, pod) {
+            return Err(Unremovable::BlockedByPod { pod: pod.key(), by });
+        }
+        if pod.is_of_daemon_set() || is_over(&pod.pod) {
             continue;
         }
         if let Some(by) = objection(question, pod, budgets) {
@@ -93,9 +101,20 @@ pub(super) fn pods_to_move(
     Ok(pods)
 }
 
-/// Pods that go down with their node.
-fn stays(pod: &PodFact) -> bool {
-    pod.is_mirror() || pod.is_of_daemon_set() || is_over(&pod.pod)
+/// A pod that nobody would make again: its controller is gone, or wants too few.
+fn lost(question: Question<'_>, pod: &PodFact) -> Option<Blocked> {
+    let options = &question.options.drain;
+    // Where any controller will do, nobody asks for it.
+    let known = question.world.controllers.as_ref().filter(|_| options.skip_custom_controllers)?;
+    let owner = pod.owner()?;
+    let kind = CONTROLLERS.into_iter().chain(["DaemonSet"]).find(|it| *it == owner.kind)?;
+    match known.get(&(kind, pod.info.namespace.clone(), owner.name.clone())) {
+        None => Some(Blocked::ControllerNotFound),
+        Some(Some(replicas)) if *replicas < options.min_replicas => {
+            Some(Blocked::MinReplicasReached)
+        }
+        Some(_) => None,
+    }
 }
 
 fn objection(question: Question<'_>, pod: &PodFact, budgets: &Budgets) -> Option<Blocked> {

@@ -5,7 +5,11 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::*;
-use crate::testing::{at, budget, group, node, pod, pod_with, world};
+use crate::{
+    options::Limits,
+    testing::{at, budget, group, node, pod, pod_with, with_gpus, world},
+    world::Controllers,
+};
 
 const MINUTE: i64 = 60;
 
@@ -134,6 +138,61 @@ fn some_pods_keep_their_node() {
             other => panic!("{parts}: {other:?}"),
         };
         assert_eq!(by, expected, "{parts}");
+    }
+}
+
+#[test]
+fn a_cluster_keeps_as_many_gpus_as_it_is_to_have() {
+    for (least, expected) in [(0, 2), (1, 1), (2, 0)] {
+        let nodes = vec![with_gpus("a", 1), with_gpus("b", 1)];
+        let seen = world(nodes, vec![group("g", (0, 9), &["a", "b"])], Vec::new());
+        let mut options = Options::default();
+        options.gpus.insert("t4".to_owned(), Limits { min: least, max: 9 });
+        let plan = passes(&seen, &options, &[0, 600]);
+        assert_eq!(plan.removals.len(), expected, "{least}");
+    }
+}
+
+#[test]
+fn a_pod_that_nobody_would_make_again_keeps_its_node() {
+    let of = |kind: &str| {
+        json!({ "metadata": { "ownerReferences": [{ "apiVersion": "apps/v1", "kind": kind,
+            "name": "o", "uid": "o", "controller": true }],
+            "annotations": { "cluster-autoscaler.kubernetes.io/safe-to-evict": "true" } } })
+    };
+    let known = |kind: &'static str, replicas: Option<i32>| -> Option<Controllers> {
+        Some([((kind, "default".to_owned(), "o".to_owned()), replicas)].into())
+    };
+    let (lost, few) = (Some(Blocked::ControllerNotFound), Some(Blocked::MinReplicasReached));
+    for (kind, controllers, expected) in [
+        ("ReplicaSet", None, None),
+        ("ReplicaSet", known("ReplicaSet", Some(2)), None),
+        ("ReplicaSet", known("ReplicaSet", Some(1)), few),
+        ("ReplicaSet", known("StatefulSet", Some(2)), lost),
+        ("StatefulSet", known("StatefulSet", Some(0)), few),
+        ("ReplicationController", known("Job", None), lost),
+        ("Job", known("Job", None), None),
+        ("DaemonSet", known("DaemonSet", None), None),
+        ("DaemonSet", known("Job", None), lost),
+    ] {
+        let mut seen = two_nodes(vec![
+            pod_with("p", 100, Some("a"), of(kind)),
+            pod_with("q", 1500, Some("b"), json!({ "metadata": { "ownerReferences": null } })),
+        ]);
+        seen.controllers = controllers.clone();
+        let mut options = Options::default();
+        options.drain.min_replicas = 2;
+        let plan = passes(&seen, &options, &[0]);
+        let by = match plan.unremovable.get("a") {
+            Some(Unremovable::BlockedByPod { by, .. }) => Some(*by),
+            Some(Unremovable::NotUnneededLongEnough) => None,
+            other => panic!("{kind} {controllers:?}: {other:?}"),
+        };
+        assert_eq!(by, expected, "{kind} {controllers:?}");
+        // Where any controller will do, nobody asks for it.
+        options.drain.skip_custom_controllers = false;
+        let plan = passes(&seen, &options, &[0]);
+        assert_eq!(plan.unremovable.get("a"), Some(&Unremovable::NotUnneededLongEnough), "{kind}");
     }
 }
 

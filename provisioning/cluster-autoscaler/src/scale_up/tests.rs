@@ -5,7 +5,7 @@ use serde_json::json;
 use super::*;
 use crate::{
     options::Limits,
-    testing::{at, group, node, pod, pod_with, sized, world},
+    testing::{at, group, node, pod, pod_with, sized, with_gpus, world},
 };
 
 fn planned(world: &World, options: &Options) -> ScaleUp {
@@ -42,6 +42,32 @@ fn a_group_grows_by_as_many_nodes_as_the_pods_need() {
     assert_eq!(sizes(&plan), ["{a 0->3 (max: 9)}"], "two fit on each");
     assert_eq!(plan.triggered.len(), 5);
     assert!(plan.helpless.is_empty());
+}
+
+#[test]
+fn no_more_gpus_come_than_the_cluster_may_have() {
+    let mut with_one = group("g", (0, 9), &["there"]);
+    with_one.blueprint = Some(std::sync::Arc::new(with_gpus("blueprint", 1)));
+    let pods = || {
+        let of = |at: i32| {
+            let spec = json!({ "spec": { "containers": [{ "name": "c", "resources": {
+                "limits": { "nvidia.com/gpu": "1" }, "requests": { "nvidia.com/gpu": "1" } } }] } });
+            pod_with(&format!("p{at}"), 100, None, spec)
+        };
+        (0..5).map(of).collect::<Vec<_>>()
+    };
+    for (most, expected) in [(9, &["{g 1->5 (max: 9)}"][..]), (3, &["{g 1->3 (max: 9)}"]), (1, &[])]
+    {
+        let seen = world(vec![with_gpus("there", 1)], vec![with_one.clone()], pods());
+        let mut options = Options::default();
+        options.gpus.insert("t4".to_owned(), Limits { min: 0, max: most });
+        let plan = planned(&seen, &options);
+        assert_eq!(sizes(&plan), expected, "{most}");
+        if expected.is_empty() {
+            let reasons = &plan.helpless[0].reasons["g"];
+            assert_eq!(reasons, &["max cluster t4 limit reached"]);
+        }
+    }
 }
 
 #[test]

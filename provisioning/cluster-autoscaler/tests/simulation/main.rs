@@ -97,6 +97,23 @@ async fn a_little_used_node_is_drained_unless_a_budget_forbids_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn pods_whose_controller_is_gone_keep_their_node() {
+    let cluster = Cluster::start(quick(), (0, 2)).await;
+    for name in ["a", "b"] {
+        cluster.pod(name, "1100m").await;
+        cluster.until("it runs", async || cluster.node_of(name).await.is_some()).await;
+        let node = cluster.node_of(name).await.unwrap();
+        cluster.pod_on(&format!("small-{name}"), "100m", &node).await;
+    }
+    cluster.sets().delete("rs", &Default::default()).await.unwrap();
+    for name in ["a", "b"] {
+        cluster.delete(name).await;
+    }
+    cluster.pause(600).await;
+    assert_eq!(cluster.nodes().await.len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn of_two_replicas_one_works_and_the_other_takes_over() {
     let cluster = Cluster::idle((0, 3)).await;
     let first = cluster.doomed_autoscaler(quick(), "one");

@@ -23,6 +23,7 @@ use aws_wire::{Client, Operation};
 use clock::Clock;
 use cluster_autoscaler::{Cloud, Config, Discovery, Election, Options};
 use k8s_openapi::api::{
+    apps::v1::ReplicaSet,
     core::v1::{Event, Namespace, Node, Pod, ServiceAccount},
     policy::v1::PodDisruptionBudget,
 };
@@ -122,6 +123,14 @@ impl Cluster {
         let account: ServiceAccount = serde_json::from_value(account).unwrap();
         let accounts = Api::<ServiceAccount>::namespaced(cluster.kube.clone(), "default");
         accounts.create(&PostParams::default(), &account).await.unwrap();
+        // What controls the pods; nobody here makes any for it.
+        let selector = json!({ "matchLabels": { "app": "none" } });
+        let set: ReplicaSet = serde_json::from_value(json!({ "metadata": { "name": "rs" },
+            "spec": { "replicas": 3, "selector": selector, "template": {
+                "metadata": { "labels": { "app": "none" } },
+                "spec": { "containers": [{ "name": "c", "image": "i" }] } } } }))
+        .unwrap();
+        cluster.sets().create(&PostParams::default(), &set).await.unwrap();
         cluster.group(sizes).await;
         cluster
     }
@@ -274,6 +283,10 @@ impl Cluster {
     }
 
     fn pods(&self) -> Api<Pod> {
+        Api::namespaced(self.kube.clone(), "default")
+    }
+
+    pub(crate) fn sets(&self) -> Api<ReplicaSet> {
         Api::namespaced(self.kube.clone(), "default")
     }
 

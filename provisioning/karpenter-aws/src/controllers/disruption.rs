@@ -6,11 +6,11 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use api_kube::karpenter::{NodeClaim, taints};
+use api_kube::karpenter::{DisruptionReason, NodeClaim, taints};
 use aws_ec2::instance::Instance;
 use controller::{ApplyError, Key};
 use k8s_openapi::api::core::v1 as core;
-use karpenter_core::disruption::{Command, Fleet, Gates, expiration};
+use karpenter_core::disruption::{Command, Fleet, Gates, Kept, expiration};
 use serde_json::json;
 use tracing::{info, warn};
 
@@ -23,6 +23,17 @@ const VALIDATION: Duration = Duration::from_secs(15);
 const REPLACEMENTS: Duration = Duration::from_secs(600);
 /// An instance whose claim is not there is left alone for so long.
 const COLLECTION: Duration = Duration::from_secs(30);
+
+/// The condition of a claim whose node is being disrupted: what it goes for.
+pub(super) const REASON: &str = "DisruptionReason";
+
+/// What was decided, and why no more was.
+struct Decided {
+    command: Option<Command>,
+    kept: Vec<Kept>,
+    /// Pools of which budgets let none go for a reason.
+    blocked_pools: Vec<(String, DisruptionReason)>,
+}
 
 impl Context {
     pub(super) async fn disrupt(self: &Arc<Self>) {
@@ -43,9 +54,11 @@ impl Context {
             self.count_disrupted(claim, "expired");
             passed(self.delete_claim(claim, "it has expired").await);
         }
-        let Some(first) = self.decision().await? else { return Ok(()) };
+        let decided = self.decision().await?;
+        self.tell_kept(&decided);
+        let Some(first) = decided.command else { return Ok(()) };
         tokio::time::sleep(VALIDATION).await;
-        match self.decision().await? {
+        match self.decision().await?.command {
             Some(again) if names(&again) == names(&first) => self.carry_out(&again).await,
             _ => {
                 let of = [("consolidation_type", first.method)];
@@ -55,7 +68,23 @@ impl Context {
         }
     }
 
-    async fn decision(self: &Arc<Self>) -> Result<Option<Command>, ApplyError> {
+    /// Says why nodes stay.
+    fn tell_kept(&self, decided: &Decided) {
+        for Kept { node, by, why } in &decided.kept {
+            let node = self.nodes.get(&Key::new("", node));
+            let both = node.and_then(|it| Some((self.claim_of(&it)?, it)));
+            if let Some((claim, node)) = both {
+                self.events.kept(&node, &claim, *by, why);
+            }
+        }
+        for (pool, reason) in &decided.blocked_pools {
+            if let Some(pool) = self.pools.get(&Key::new("", pool)) {
+                self.events.pool_blocked(&pool, *reason);
+            }
+        }
+    }
+
+    async fn decision(self: &Arc<Self>) -> Result<Decided, ApplyError> {
         let context = self.clone();
         blocking(move || context.decide()).await
     }
@@ -73,24 +102,14 @@ impl Context {
             if is_tainted && !goes {
                 passed(self.untaint(&node).await);
             }
+            if claim.is_true(REASON) && !goes {
+                passed(self.clear(&claim, REASON).await);
+            }
         }
     }
 
-    fn decide(&self) -> Option<Command> {
-        let mut snapshot = self.snapshot();
-        let now = self.clock.now();
-        let nominated = {
-            let mut nominated = self.nominated.lock();
-            nominated.retain(|_, until| *until > now);
-            nominated.clone()
-        };
-        for node in &mut snapshot.nodes {
-            if node.metadata.name.as_ref().is_some_and(|it| nominated.contains_key(it)) {
-                let marks = node.metadata.annotations.get_or_insert_default();
-                let key = api_kube::karpenter::annotations::DO_NOT_DISRUPT;
-                marks.insert(key.to_owned(), "true".to_owned());
-            }
-        }
+    fn decide(&self) -> Decided {
+        let (snapshot, now) = (self.snapshot(), self.clock.now());
         let gates = Gates {
             spot_to_spot_consolidation: self.config.gates.spot_to_spot_consolidation,
             static_capacity: self.config.gates.static_capacity,
@@ -103,7 +122,7 @@ impl Context {
         let took = self.clock.now().duration_since(now).as_secs_f64();
         let name = "voluntary_disruption_decision_evaluation_duration_seconds";
         self.metrics.observe(name, &[], took);
-        command
+        Decided { command, blocked_pools: fleet.blocked_pools(), kept: fleet.kept }
     }
 
     async fn carry_out(&self, command: &Command) -> Result<(), ApplyError> {
@@ -125,6 +144,10 @@ impl Context {
             command.nodes.iter().filter_map(|it| self.nodes.get(&Key::new("", &it.name))).collect();
         for node in &nodes {
             self.taint(node).await?;
+            if let Some(claim) = self.claim_of(node) {
+                let why = command.reason.as_str();
+                passed(self.say(&claim, &[(REASON, Some(true), why, why)], |_| {}).await);
+            }
         }
         let mut made = Vec::new();
         for replacement in &command.replacements {
@@ -133,7 +156,7 @@ impl Context {
                 made.push(self.create_claim(&pool, replacement, command.reason.as_str()).await?);
             }
         }
-        if !self.are_ready(&made).await {
+        if !self.are_ready(&made, command.reason).await {
             warn!(?made, "replacements did not become ready: the nodes stay");
             self.metrics.add("voluntary_disruption_queue_failures_total", &of, 1.0);
             for name in &made {
@@ -147,13 +170,8 @@ impl Context {
             return Ok(());
         }
         for node in &nodes {
-            let message = format!("Disrupting Node: {}", command.reason.as_str());
-            self.recorder.normal(&**node, "DisruptionTerminating", message);
-            let claim = self.claims.all().into_iter().find(|it| {
-                let name = it.status.as_ref().and_then(|it| it.node_name.as_deref());
-                name.is_some() && name == node.metadata.name.as_deref()
-            });
-            if let Some(claim) = claim {
+            if let Some(claim) = self.claim_of(node) {
+                self.events.terminating(node, &claim, command.reason);
                 self.count_disrupted(&claim, command.reason.as_str());
                 self.delete_claim(&claim, command.reason.as_str()).await?;
             }
@@ -161,8 +179,17 @@ impl Context {
         Ok(())
     }
 
+    /// The claim that has become a node.
+    fn claim_of(&self, node: &core::Node) -> Option<Arc<NodeClaim>> {
+        let wanted = node.metadata.name.as_deref()?;
+        self.claims
+            .all()
+            .into_iter()
+            .find(|it| it.status.as_ref().and_then(|it| it.node_name.as_deref()) == Some(wanted))
+    }
+
     /// Whether all became nodes that are ready, in time.
-    async fn are_ready(&self, names: &[String]) -> bool {
+    async fn are_ready(&self, names: &[String], reason: DisruptionReason) -> bool {
         let claim = |name: &String| self.claims.get(&Key::new("", name));
         let all = async {
             let mut seen = BTreeSet::new();
@@ -171,7 +198,9 @@ impl Context {
                 for name in names {
                     match claim(name) {
                         Some(it) if it.is_true("Initialized") => {}
-                        Some(_) => {
+                        Some(it) => {
+                            self.events.launching(&it, reason);
+                            self.events.waiting_on_readiness(&it);
                             seen.insert(name);
                             left += 1;
                         }

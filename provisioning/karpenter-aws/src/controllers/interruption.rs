@@ -213,17 +213,16 @@ impl Context {
             let (name, zone) = (of(labels::INSTANCE_TYPE), of(labels::ZONE));
             self.mark_unavailable(&name, &zone, capacity_types::SPOT);
         }
-        let (event, reason, message) = kind.event();
-        self.recorder.record(claim, event, reason, message);
         let node = self.node_of(claim);
-        if let Some(node) = &node {
-            self.recorder.record(&**node, event, reason, message);
-        }
+        let name = node.as_ref().and_then(|it| it.metadata.name.as_deref());
+        // Whoever runs on Spot is to know of it at the pod.
+        let pods = name.filter(|_| kind == Kind::SpotInterruption);
+        let pods = pods.map(|it| self.pods_on(it)).unwrap_or_default();
+        self.events.interrupted(kind.event(), claim, node.as_deref(), &pods);
         if !kind.ends() || claim.metadata.deletion_timestamp.is_some() {
             return Ok(());
         }
-        let terminating = "Interruption triggered termination for the NodeClaim";
-        self.recorder.warn(claim, "TerminatingOnInterruption", terminating);
+        self.events.terminating_on_interruption(claim, node.as_deref());
         info!(claim = claim.name(), kind = kind.name(), "interrupted");
         self.count_disrupted(claim, kind.name());
         self.delete_claim(claim, kind.name()).await

@@ -112,9 +112,10 @@ struct Offer {
 impl Context {
     pub(super) async fn launch(&self, claim: &NodeClaim) -> Result<Launched, Failed> {
         let name = &claim.spec.node_class_ref.name;
-        let class = self
-            .class(name)
-            .ok_or_else(|| Failed::Class(format!("EC2NodeClass {name} is not there")))?;
+        let Some(class) = self.class(name) else {
+            self.events.unresolved_class(claim);
+            return Err(Failed::Class(format!("EC2NodeClass {name} is not there")));
+        };
         let types = self
             .types_for(claim, &class)
             .ok_or_else(|| Failed::Class(format!("EC2NodeClass {name} is not ready")))?;

@@ -23,6 +23,8 @@ use super::{
     registrations::{self, Registrations},
 };
 
+/// What a claim's `Ready` depends on.
+pub(super) const PARTS: [&str; 3] = ["Launched", "Registered", "Initialized"];
 /// A launch has to have succeeded by then, and the node to have joined.
 const LAUNCH_LIMIT: SignedDuration = SignedDuration::from_mins(5);
 const REGISTRATION_LIMIT: SignedDuration = SignedDuration::from_mins(15);
@@ -182,14 +184,14 @@ impl Context {
                 Ok(Action::After(SOON))
             }
             Err(Failed::Capacity(why)) => {
-                self.recorder.warn(claim, "InsufficientCapacityError", why.clone());
+                self.events.launch_failed(claim, "InsufficientCapacityError", &why);
                 self.count_failed("InsufficientCapacity");
                 self.count_disrupted(claim, "insufficient_capacity");
                 self.delete_claim(claim, "nothing that would do can be had").await?;
                 Ok(Action::Done)
             }
             Err(Failed::Class(why)) => {
-                self.recorder.warn(claim, "NodeClassNotReady", why);
+                self.events.launch_failed(claim, "NodeClassNotReady", &why);
                 self.count_failed("NodeClassNotReady");
                 self.delete_claim(claim, "its class is not ready").await?;
                 Ok(Action::Done)
@@ -197,7 +199,6 @@ impl Context {
             Err(Failed::Call { reason, message }) => {
                 self.count_failed(reason);
                 let short = shortened(&message);
-                self.recorder.warn(claim, "LaunchFailed", short);
                 self.say(claim, &[("Launched", None, reason, short)], |_| {}).await?;
                 Err(ApplyError::other(message))
             }
@@ -213,6 +214,11 @@ impl Context {
         let name = node.metadata.name.clone().unwrap_or_default();
         let spec = node.spec.clone().unwrap_or_default();
         let mut all: Vec<core::Taint> = spec.taints.unwrap_or_default();
+        let known = node.metadata.labels.as_ref();
+        let is_registered = known.is_some_and(|it| it.contains_key(labels::REGISTERED));
+        if !is_registered && !all.iter().any(|it| it.key == taints::UNREGISTERED) {
+            self.events.unregistered_taint_missing(claim);
+        }
         all.retain(|it| it.key != taints::UNREGISTERED);
         let is_synced = node
             .metadata
@@ -286,8 +292,7 @@ impl Context {
             let all = &mut status.conditions;
             conditions::set(all, kind, *value, reason, message, generation, now);
         }
-        let of = ["Launched", "Registered", "Initialized"];
-        conditions::set_ready(&mut status.conditions, &of, generation, now);
+        conditions::set_ready(&mut status.conditions, &PARTS, generation, now);
         with(&mut status);
         if claim.status.as_ref() == Some(&status) {
             return Ok(());
@@ -303,6 +308,11 @@ impl Context {
             Err(error) => Err(ApplyError::new::<NodeClaim>("patch", claim.name(), error)),
             Ok(_) => Ok(()),
         }
+    }
+
+    /// Takes a condition of a claim back.
+    pub(super) async fn clear(&self, claim: &NodeClaim, kind: &str) -> Result<(), ApplyError> {
+        self.say(claim, &[], |status| status.conditions.retain(|it| it.type_ != kind)).await
     }
 
     pub(super) async fn delete_claim(

@@ -33,7 +33,7 @@ const FINALIZER: &str = "karpenter.k8s.aws/termination";
 const UNUSED: SignedDuration = SignedDuration::from_mins(10);
 const RESERVATIONS: &str = "CapacityReservationsReady";
 /// What `Ready` depends on.
-const PARTS: [&str; 6] = [
+pub(super) const PARTS: [&str; 6] = [
     "AMIsReady",
     "SubnetsReady",
     "SecurityGroupsReady",
@@ -202,7 +202,10 @@ impl Context {
         if !finalizers.iter().any(is_ours) {
             return Ok(());
         }
-        if self.claims.all().iter().any(|it| is_of(&it.spec.node_class_ref.name)) {
+        let mut claims = self.claims.all();
+        claims.retain(|it| is_of(&it.spec.node_class_ref.name));
+        if !claims.is_empty() {
+            self.events.waiting_on_claims(class, claims.iter().map(|it| it.name()));
             return Ok(());
         }
         let failed = |error: CallError| ApplyError::other(telemetry::chain(&error).to_string());

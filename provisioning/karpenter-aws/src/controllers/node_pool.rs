@@ -24,6 +24,10 @@ use super::{
 };
 
 const PERIOD: Duration = Duration::from_secs(5);
+/// What `Ready` depends on.
+const READY: [&str; 2] = ["ValidationSucceeded", "NodeClassReady"];
+/// What is unknown until it is said.
+pub(super) const PARTS: [&str; 3] = ["ValidationSucceeded", "NodeClassReady", registrations::KIND];
 
 impl Context {
     pub(super) async fn watch_pools(&self) {
@@ -63,6 +67,9 @@ impl Context {
             let patched =
                 api.patch(pool.name(), &PatchParams::default(), &Patch::Merge(&patch)).await;
             patched.map_err(failed)?;
+        }
+        if self.class(&pool.spec.template.spec.node_class_ref.name).is_none() {
+            self.events.unresolved_class(pool);
         }
         let status = self.pool_status(pool, used);
         if pool.status.as_ref() != Some(&status) {
@@ -128,7 +135,7 @@ impl Context {
         let said = faults.join("; ");
         conditions::set(all, kind, Some(is_valid), why, &said, generation, now);
         conditions::set(all, "NodeClassReady", Some(is_ready), reason, "", generation, now);
-        conditions::set_ready(all, &["ValidationSucceeded", "NodeClassReady"], generation, now);
+        conditions::set_ready(all, &READY, generation, now);
         status
     }
 }

@@ -11,11 +11,11 @@ use api_kube::karpenter::{
     labels,
 };
 use controller::{ApplyError, Key};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use karpenter_core::{
     Effort, NewClaim, Outcome, Pending, World,
     disruption::{HASH_VERSION, class_hash, pool_hash},
-    solve,
+    provision,
 };
 use kube::{Api, api::PostParams};
 use tokio::sync::Notify;
@@ -74,12 +74,17 @@ impl Context {
         let decided = blocking(move || context.place()).await?;
         let Some((pools, world, outcome)) = decided else { return Ok(()) };
         self.nominate(&world, &outcome);
+        self.tell_failures(&pools, &world, &outcome);
         let mut made = Vec::new();
         for claim in &outcome.claims {
             let Some(pool) = pools.iter().find(|it| it.name() == claim.pool) else {
                 continue;
             };
-            made.push(self.create_claim(pool, claim, "provisioned").await?);
+            let name = self.create_claim(pool, claim, "provisioned").await?;
+            for pod in claim.pods.iter().filter_map(|it| self.pod_of(&world, *it)) {
+                self.events.nominated(&pod, Some(&name), None);
+            }
+            made.push(name);
         }
         info!(
             pods = world.pods.len(),
@@ -97,8 +102,8 @@ impl Context {
         let snapshot = self.snapshot();
         snapshot.pending(Pending::Unschedulable).next()?;
         let begun = self.clock.now();
-        let world = snapshot.world(|it| self.types(it), Pending::Unschedulable);
-        let outcome = solve(world.clone(), Effort::Improve);
+        let (world, outcome) =
+            provision(&snapshot, |it| self.types(it), Pending::Unschedulable, Effort::Improve);
         let took = self.clock.now().duration_since(begun).as_secs_f64();
         let of = [("controller", "provisioner")];
         self.metrics.observe("scheduler_scheduling_duration_seconds", &of, took);
@@ -131,18 +136,40 @@ impl Context {
         }
     }
 
+    fn pod_of(&self, world: &World, pod: usize) -> Option<Arc<Pod>> {
+        let pod = &world.pods[pod];
+        self.pods.get(&Key::new(&pod.namespace, &pod.name))
+    }
+
     fn nominate(&self, world: &World, outcome: &Outcome) {
         let until = clock::later(self.clock.now(), NOMINATION);
-        let mut nominated = self.nominated.lock();
-        for (_, node) in &outcome.existing {
-            nominated.insert(world.nodes[*node].name.clone(), until);
+        for (pod, node) in &outcome.existing {
+            let name = &world.nodes[*node].name;
+            self.nominated.lock().insert(name.clone(), until);
+            let Some(pod) = self.pod_of(world, *pod) else { continue };
+            // What has not joined yet is known by its claim's name.
+            let of_node = |it: &&Arc<NodeClaim>| {
+                it.status.as_ref().and_then(|it| it.node_name.as_ref()) == Some(name)
+            };
+            let claims = self.claims.all();
+            let claim = claims.iter().find(of_node).map(|it| it.name());
+            match self.nodes.get(&Key::new("", name)) {
+                Some(_) => self.events.nominated(&pod, claim, Some(name)),
+                None => self.events.nominated(&pod, Some(name), None),
+            }
         }
-        drop(nominated);
+    }
+
+    /// Says which pods have no place, and which pools can have no node.
+    fn tell_failures(&self, pools: &[NodePool], world: &World, outcome: &Outcome) {
         for it in &outcome.unschedulable {
-            let pod = &world.pods[it.pod];
-            if let Some(pod) = self.pods.get(&Key::new(&pod.namespace, &pod.name)) {
-                let message = format!("Failed to schedule pod, {}", it.reason);
-                self.recorder.warn(&*pod, "FailedScheduling", message);
+            if let Some(pod) = self.pod_of(world, it.pod) {
+                self.events.failed_scheduling(&pod, &it.reason);
+            }
+        }
+        for it in &outcome.barren {
+            if let Some(pool) = pools.iter().find(|pool| pool.name() == it.pool) {
+                self.events.no_compatible_types(pool, it.is_by_min_values);
             }
         }
     }

@@ -9,7 +9,7 @@
 use std::sync::Arc;
 
 use api_kube::karpenter::{NodeClaim, annotations, labels};
-use controller::ApplyError;
+use controller::{ApplyError, Key};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1 as core;
 use kube::{
@@ -84,6 +84,7 @@ impl Context {
             return Ok(());
         }
         let pool = pool_of(&node);
+        let found = pool.and_then(|it| self.pools.get(&Key::new("", it)));
         let nodes = self.nodes.all();
         let of_pool: Vec<&Arc<core::Node>> = match pool {
             Some(pool) => nodes.iter().filter(|it| pool_of(it) == Some(pool)).collect(),
@@ -91,9 +92,7 @@ impl Context {
         };
         let ill = of_pool.iter().filter(|it| illness_of(it)).count();
         if is_epidemic(ill, of_pool.len()) {
-            let of = pool.map_or("cluster".to_owned(), |it| format!("nodepool {it}"));
-            let message = format!("more than {MOST_ILL}% nodes are unhealthy in the {of}");
-            self.recorder.warn(claim, "NodeRepairBlocked", message);
+            self.events.repair_blocked(&node, claim, found.as_deref());
             return Ok(());
         }
         // Budgets and do-not-disrupt hold no more: the grace period ends now.

@@ -55,8 +55,7 @@ impl Context {
                 let claims = types.map(|it| static_claims(snapshot, pool, it, count));
                 let claims = claims.unwrap_or_default();
                 if claims.len() < count {
-                    let message = "no instance type satisfies the requirements of the NodePool";
-                    self.recorder.warn(pool, "NoCompatibleInstanceTypes", message);
+                    self.events.no_compatible_types(pool, false);
                 }
                 info!(pool = pool.name(), count = claims.len(), "scaling up");
                 for claim in &claims {

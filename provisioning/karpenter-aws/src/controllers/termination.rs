@@ -18,13 +18,13 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1 as core;
 use kube::{
     Api,
-    api::{DeleteParams, EvictParams, Patch, PatchParams},
+    api::{DeleteParams, EvictParams, Patch, PatchParams, Preconditions},
 };
 use serde_json::json;
 use tracing::{debug, info};
 
 use self::volumes::{Volumes, drained};
-use super::{Context, lifecycle::pool_of};
+use super::{Context, disruption::REASON, lifecycle::pool_of};
 use crate::cloud::instance_id;
 
 const AGAIN: Duration = Duration::from_secs(1);
@@ -32,6 +32,8 @@ const AGAIN: Duration = Duration::from_secs(1);
 const STUCK: SignedDuration = SignedDuration::from_mins(1);
 /// The condition of a claim whose instance is being ended.
 const TERMINATING: &str = "InstanceTerminating";
+/// How a deadline is written.
+const SECONDS: &str = "%Y-%m-%dT%H:%M:%SZ";
 const EXCLUDE: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
 
 impl Context {
@@ -59,6 +61,9 @@ impl Context {
             if !self.is_gone(node, id).await? {
                 let is_empty = self.empty(claim, node).await?;
                 volumes = is_empty.then(|| self.volumes_of(claim, node));
+                if volumes == Some(Volumes::Attached) {
+                    self.events.awaiting_detachment(node, &self.attachments_of(node));
+                }
                 if volumes.is_none_or(|it| it == Volumes::Attached) {
                     self.note_drain(claim, volumes).await;
                     return Ok(Action::After(AGAIN));
@@ -154,14 +159,17 @@ impl Context {
         let marks = claim.metadata.annotations.as_ref();
         let is_noted = marks.is_some_and(|it| it.contains_key(annotations::TERMINATION_TIMESTAMP));
         let Some(deadline) = deadline(claim).filter(|_| !is_noted) else { return Ok(()) };
-        let text = deadline.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let text = deadline.strftime(SECONDS).to_string();
         let patch = json!({ "metadata": { "annotations": {
-            annotations::TERMINATION_TIMESTAMP: text } } });
+            annotations::TERMINATION_TIMESTAMP: &text } } });
         let api = Api::<NodeClaim>::all(self.client.clone());
         match api.patch(claim.name(), &PatchParams::default(), &Patch::Merge(&patch)).await {
             Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
             Err(error) => Err(ApplyError::new::<NodeClaim>("patch", claim.name(), error)),
-            Ok(_) => Ok(()),
+            Ok(_) => {
+                self.events.expiring(claim, &text);
+                Ok(())
+            }
         }
     }
 
@@ -182,16 +190,26 @@ impl Context {
 
     /// Whether the node has no pods left that have to go.
     async fn empty(&self, claim: &NodeClaim, node: &core::Node) -> Result<bool, ApplyError> {
-        let name = node.metadata.name.clone().unwrap_or_default();
-        let on_node = self.pods.all().into_iter().filter(|it| {
-            it.spec.as_ref().and_then(|it| it.node_name.as_deref()) == Some(name.as_str())
-        });
-        let leaving: Vec<_> = on_node.filter(|it| has_to_go(it, self.clock.now())).collect();
-        let Some(first) = leaving.iter().map(|it| tier(it)).min() else { return Ok(true) };
+        let now = self.clock.now();
+        let mut leaving = self.pods_on(node.metadata.name.as_deref().unwrap_or_default());
+        leaving.retain(|it| has_to_go(it, now));
         let deadline = deadline(claim);
-        for pod in leaving.iter().filter(|it| tier(it) == first) {
-            self.evict(pod, deadline).await?;
+        if let Some(deadline) = deadline {
+            self.events.expiring(node, &deadline.strftime(SECONDS).to_string());
         }
+        let Some(first) = leaving.iter().map(|it| tier(it)).min() else { return Ok(true) };
+        for pod in &leaving {
+            match deadline {
+                // Whatever its turn is.
+                Some(deadline) if is_due(pod, deadline, now) => {
+                    self.cut_short(pod, deadline).await?;
+                }
+                _ if tier(pod) == first => self.evict(claim, node, pod).await?,
+                _ => {}
+            }
+        }
+        let why = format!("{} pods are waiting to be evicted", leaving.len());
+        self.events.failed_draining(node, why);
         Ok(false)
     }
 
@@ -212,32 +230,46 @@ impl Context {
         self.patch_node(node.metadata.name.as_deref().unwrap_or_default(), &patch).await
     }
 
-    async fn evict(&self, pod: &core::Pod, deadline: Option<Timestamp>) -> Result<(), ApplyError> {
+    /// Deletes a pod so that it is gone by then, whatever budgets say.
+    async fn cut_short(&self, pod: &core::Pod, deadline: Timestamp) -> Result<(), ApplyError> {
+        let (api, name) = self.api_of(pod);
+        let (own, now) = (grace_of(pod), self.clock.now());
+        let left = deadline.duration_since(now).as_secs().clamp(1, own.max(1));
+        let parameters = DeleteParams {
+            grace_period_seconds: u32::try_from(left).ok(),
+            preconditions: uid_of(pod),
+            ..DeleteParams::default()
+        };
+        match api.delete(name, &parameters).await {
+            // It is gone, or is another one by now.
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+            Err(error) => Err(ApplyError::new::<core::Pod>("delete", name, error)),
+            Ok(_) => {
+                self.events.cut_short(pod, deadline, left, own);
+                Ok(())
+            }
+        }
+    }
+
+    fn api_of<'a>(&self, pod: &'a core::Pod) -> (Api<core::Pod>, &'a str) {
+        let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+        let api = Api::namespaced(self.client.clone(), namespace);
+        (api, pod.metadata.name.as_deref().unwrap_or_default())
+    }
+
+    async fn evict(
+        &self,
+        claim: &NodeClaim,
+        node: &core::Node,
+        pod: &core::Pod,
+    ) -> Result<(), ApplyError> {
         if pod.metadata.deletion_timestamp.is_some() {
             return Ok(());
         }
-        let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-        let name = pod.metadata.name.as_deref().unwrap_or_default();
-        let api = Api::<core::Pod>::namespaced(self.client.clone(), namespace);
-        let grace =
-            pod.spec.as_ref().and_then(|it| it.termination_grace_period_seconds).unwrap_or(30);
-        let now = self.clock.now();
-        let is_due =
-            deadline.is_some_and(|it| it.duration_since(now) <= SignedDuration::from_secs(grace));
-        if is_due {
-            let left =
-                deadline.map_or(1, |it| it.duration_since(now).as_secs()).clamp(1, grace.max(1));
-            let parameters = DeleteParams {
-                grace_period_seconds: u32::try_from(left).ok(),
-                ..DeleteParams::default()
-            };
-            return match api.delete(name, &parameters).await {
-                Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
-                Err(error) => Err(ApplyError::new::<core::Pod>("delete", name, error)),
-                Ok(_) => Ok(()),
-            };
-        }
-        let answer = api.evict(name, &EvictParams::default()).await;
+        let (api, name) = self.api_of(pod);
+        let options = DeleteParams { preconditions: uid_of(pod), ..DeleteParams::default() };
+        let parameters = EvictParams { delete_options: Some(options), ..EvictParams::default() };
+        let answer = api.evict(name, &parameters).await;
         let code = match &answer {
             Ok(_) => "200".to_owned(),
             Err(kube::Error::Api(status)) => status.code.to_string(),
@@ -246,13 +278,23 @@ impl Context {
         self.metrics.add("pods_eviction_requests_total", &[("code", &code)], 1.0);
         match answer {
             Ok(_) => {
-                self.metrics.add("pods_drained_total", &[("reason", "evicted")], 1.0);
-                self.recorder.normal(pod, "Evicted", "Evicted pod: its node is being disrupted");
+                let reason = eviction_reason(claim);
+                self.metrics.add("pods_drained_total", &[("reason", reason)], 1.0);
+                self.events.evicted(pod, reason);
                 Ok(())
             }
             // A budget allows none now, or the pod is gone.
             Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409 | 429 | 500) => {
                 debug!(pod = name, code = status.code, "not evicted now");
+                let why = match status.code {
+                    429 => Some("evicting pod violates a PDB"),
+                    500 => Some("eviction does not support multiple PDBs"),
+                    _ => None,
+                };
+                if let Some(why) = why {
+                    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+                    self.events.failed_draining(node, format!("{why} (Pod={namespace}/{name})"));
+                }
                 Ok(())
             }
             Err(error) => Err(ApplyError::new::<core::Pod>("evict", name, error)),
@@ -284,6 +326,31 @@ fn deadline(claim: &NodeClaim) -> Option<Timestamp> {
     let asked = claim.metadata.deletion_timestamp.as_ref()?.0;
     let length = claim.spec.termination_grace_period?.get()?;
     asked.checked_add(SignedDuration::try_from(length).ok()?).ok()
+}
+
+/// What a claim's pods are evicted for.
+fn eviction_reason(claim: &NodeClaim) -> &str {
+    let known = claim.condition(REASON).filter(|it| it.status == "True");
+    known.map_or("Forceful Termination", |it| it.reason.as_str())
+}
+
+fn uid_of(pod: &core::Pod) -> Option<Preconditions> {
+    Some(Preconditions { uid: pod.metadata.uid.clone(), resource_version: None })
+}
+
+fn grace_of(pod: &core::Pod) -> i64 {
+    pod.spec.as_ref().and_then(|it| it.termination_grace_period_seconds).unwrap_or(30)
+}
+
+/// Whether a pod has to be deleted now so that it is gone by the deadline: it would take as long, or
+/// takes longer already.
+fn is_due(pod: &core::Pod, deadline: Timestamp, now: Timestamp) -> bool {
+    let left = deadline.duration_since(now);
+    match &pod.metadata.deletion_timestamp {
+        None => left <= SignedDuration::from_secs(grace_of(pod)),
+        // Nothing is gone in less than a second.
+        Some(ends) => ends.0.duration_since(now) > left.max(SignedDuration::from_secs(1)),
+    }
 }
 
 fn has_to_go(pod: &core::Pod, now: Timestamp) -> bool {

@@ -51,6 +51,17 @@ async fn a_spot_instance_is_replaced_elsewhere_between_its_warning_and_its_end()
     assert_ne!(pool(&first), pool(&second), "what is taken away is not asked for again");
     let taints = world.node(&node).await.unwrap().spec.unwrap().taints.unwrap_or_default();
     assert!(taints.iter().any(|it| it.key == "karpenter.sh/disrupted"), "{taints:?}");
+    let (of_node, of_claim) = (format!("Node/{node}"), format!("NodeClaim/{}", first.name()));
+    let advice = "Spot rebalance recommendation was triggered";
+    world.until_told(&of_node, "SpotRebalanceRecommendation", advice).await;
+    let warning = "Spot interruption warning was triggered";
+    for about in [of_node.as_str(), of_claim.as_str(), "Pod/served"] {
+        world.until_told(about, "SpotInterrupted", warning).await;
+    }
+    for (about, what) in [(of_node, "Node"), (of_claim, "NodeClaim")] {
+        let message = format!("Interruption triggered termination for the {what}");
+        world.until_told(&about, "TerminatingOnInterruption", &message).await;
+    }
     let page = world.config.metrics.render();
     let counted =
         "karpenter_interruption_received_messages_total{message_type=\"spot_interrupted\"} 1\n";

@@ -2,10 +2,15 @@
 
 use api_kube as _;
 
+mod budgets;
+mod drains;
 mod elections;
+mod events;
 mod interruptions;
 mod launches;
 mod overlays;
+mod plans;
+mod profiles;
 mod registrations;
 mod reservations;
 mod static_pools;

@@ -1,5 +1,8 @@
 //! A cluster's API server and the region's real EC2 in this process, in virtual time, and Karpenter.
 
+mod iam;
+mod told;
+
 use std::{
     collections::BTreeMap,
     fmt::Debug,
@@ -45,12 +48,10 @@ use kube_apiserver::{ApiServer, request::UserInfo};
 use latency::Latency;
 use lifecycle::Scope;
 use parking_lot::Mutex;
-use region_ec2::{Config as Ec2Config, Ec2, Environment, ProfileInfo, records, routes, seed};
+use region_ec2::{Config as Ec2Config, Ec2, records, routes, seed};
 use region_events::EventBridge;
-use region_gateway::{
-    AccessKey, AccessKeys, Attached, CallerKind, Config as GatewayConfig, Events, Gateway,
-    Identities, Principal, Role, Side,
-};
+use region_gateway::{Config as GatewayConfig, Events, Gateway, Side};
+use region_iam::{Iam, RootKey};
 use region_sqs::Sqs;
 use region_store::Store;
 use serde::{Serialize, de::DeserializeOwned};
@@ -58,57 +59,9 @@ use serde_json::{Value, json};
 use tower::ServiceExt;
 use transport::Body;
 
+use self::iam::Everybody;
+
 const ACCOUNT: &str = "111122223333";
-
-struct Iam;
-
-impl Environment for Iam {
-    fn instance_profile(&self, name: &str) -> Option<ProfileInfo> {
-        Some(ProfileInfo {
-            arn: format!("arn:aws:iam::{ACCOUNT}:instance-profile/{name}"),
-            id: "AIPANODE".to_owned(),
-            role_arn: Some(format!("arn:aws:iam::{ACCOUNT}:role/node")),
-        })
-    }
-
-    fn console(&self, _: &str) -> Option<Vec<u8>> {
-        None
-    }
-}
-
-impl AccessKeys for Iam {
-    fn access_key(&self, access_key_id: &str) -> Option<AccessKey> {
-        let principal = Principal {
-            account: ACCOUNT.to_owned(),
-            arn: format!("arn:aws:iam::{ACCOUNT}:{access_key_id}"),
-            user_id: "AIDA".to_owned(),
-            kind: CallerKind::Root,
-            tags: BTreeMap::new(),
-        };
-        Some(AccessKey {
-            secret: "secret".to_owned(),
-            session_token: None,
-            expires: None,
-            principal,
-            session_policies: Vec::new(),
-            session_context: BTreeMap::new(),
-        })
-    }
-}
-
-impl Identities for Iam {
-    fn attached(&self, _: &CallerKind) -> Option<Attached> {
-        Some(Attached::default())
-    }
-
-    fn role(&self, _: &str) -> Option<Role> {
-        None
-    }
-
-    fn managed_policy(&self, _: &str) -> Option<iam_policy::Named> {
-        None
-    }
-}
 
 /// What becomes of the next call of an AWS operation.
 #[derive(Clone, Debug)]
@@ -157,18 +110,21 @@ impl World {
         let clock = Clock::simulated("2026-11-29T12:00:00Z".parse().expect("a date"));
         let config = Ec2Config { capacity, ..Ec2Config::new(ACCOUNT, "us-east-1") };
         let store = Store::in_memory();
-        let ec2 = Ec2::open(&store, config, clock, Arc::new(Iam)).expect("it is new");
+        let ec2 = Ec2::open(&store, config, clock, Arc::new(Everybody)).expect("it is new");
         let ec2 = Arc::new(ec2);
         let gateway = Gateway::new(GatewayConfig {
             region: "us-east-1".to_owned(),
             account: ACCOUNT.to_owned(),
             clock,
-            keys: vec![Arc::new(Iam)],
-            identities: Arc::new(Iam),
+            keys: vec![Arc::new(Everybody)],
+            identities: Arc::new(Everybody),
             events: Events::in_memory(),
         });
         let region = Scope::new();
-        let served = messages(&store, &gateway, clock, &region).merge(routes(&ec2));
+        let root = RootKey { access_key_id: "root".into(), secret_access_key: "secret".into() };
+        let iam = Iam::open(&store, ACCOUNT, root, clock).expect("it is new");
+        let served = messages(&store, &gateway, clock, &region);
+        let served = served.merge(routes(&ec2)).merge(region_iam::routes(&iam));
         assert!(gateway.open(served));
         let bus = gateway.client_as("ec2.amazonaws.com");
         drop(region.spawn("events", Ec2::clone(&ec2).publish(bus)));
@@ -407,11 +363,19 @@ impl World {
 
     /// A pod that runs on a node.
     pub(crate) async fn running(&self, name: &str, node: &str, cpu: &str) {
-        let pod: Pod = object(json!({
+        self.running_with(name, node, cpu, json!({})).await;
+    }
+
+    /// A pod that runs on a node, with more in its spec.
+    pub(crate) async fn running_with(&self, name: &str, node: &str, cpu: &str, spec: Value) {
+        let mut pod = json!({
             "metadata": { "name": name },
             "spec": { "automountServiceAccountToken": false, "nodeName": node, "containers": [{
-                "name": "c", "image": "i", "resources": { "requests": { "cpu": cpu } } }] } }));
-        self.create(&self.pods(), &pod).await;
+                "name": "c", "image": "i", "resources": { "requests": { "cpu": cpu } } }] } });
+        for (key, wanted) in spec.as_object().into_iter().flatten() {
+            pod["spec"][key] = wanted.clone();
+        }
+        self.create(&self.pods(), &object::<Pod>(pod)).await;
         let patch = json!({ "status": { "phase": "Running" } });
         let patched =
             self.pods().patch_status(name, &PatchParams::default(), &Patch::Merge(&patch)).await;

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// A node with a pod on it.
-async fn node(world: &World) -> (String, String) {
+pub(crate) async fn node(world: &World) -> (String, String) {
     world.pending("web", "1").await;
     let claim = world.claim_that_is("Launched").await;
     let name = world.join(&claim).await;

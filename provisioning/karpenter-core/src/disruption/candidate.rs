@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
-use api_kube::karpenter::{ConsolidationPolicy, NillableDuration, NodeClaim, NodePool, labels};
+use api_kube::karpenter::{
+    ConsolidationPolicy, NillableDuration, NodeClaim, NodePool, annotations, labels,
+};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{
     api::{core::v1 as core, policy::v1::PodDisruptionBudget},
-    apimachinery::pkg::apis::meta::v1::LabelSelector,
+    apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta},
 };
 use kube::core::{Selector, SelectorExt};
 use scheduling::PodInfo;
@@ -17,6 +19,27 @@ use crate::{
     },
     world::{InstanceType, Pool},
 };
+
+/// A node that stays, and why; said in upstream's words where upstream says it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    pub node: String,
+    pub by: KeptBy,
+    pub why: String,
+}
+
+/// What upstream calls that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeptBy {
+    /// `DisruptionBlocked`: nothing may disrupt it now.
+    Blocked,
+    /// `Unconsolidatable`: consolidation has no use for it.
+    Unconsolidatable,
+    /// It says nothing of it.
+    Other,
+}
+
+const GOES: &str = "Node is deleting or marked for deletion";
 
 /// A node that may be disrupted.
 #[derive(Clone, Debug)]
@@ -39,7 +62,7 @@ pub struct Candidate {
     pub drift: Option<String>,
     /// Since when its claim says so.
     pub drifted_since: Option<Timestamp>,
-    /// What protects its pods; does not count for drift with a grace period.
+    /// What protects its pods, in upstream's words; does not count for drift with a grace period.
     pub protected: Option<String>,
 }
 
@@ -57,19 +80,24 @@ pub(super) fn candidate(
     node: &core::Node,
     pods: &[&core::Pod],
     now: Timestamp,
-) -> Result<Candidate, String> {
-    let pool_name = label(node, labels::NODE_POOL).ok_or("it belongs to no NodePool")?;
+) -> Result<Candidate, (KeptBy, String)> {
+    let blocked = |why: &str| (KeptBy::Blocked, why.to_owned());
+    let pool_name = label(node, labels::NODE_POOL);
+    let pool_name =
+        pool_name.ok_or_else(|| (KeptBy::Other, "it belongs to no NodePool".to_owned()))?;
     let pool = snapshot.pools.iter().find(|it| it.name() == pool_name);
-    let pool = pool.ok_or_else(|| format!("its NodePool {pool_name} is not there"))?;
-    if node.metadata.deletion_timestamp.is_some() {
-        return Err("it is being deleted".to_owned());
-    }
+    let pool =
+        pool.ok_or_else(|| blocked(&format!("NodePool not found (NodePool={pool_name})")))?;
     if !is_initialized(node) {
-        return Err("it is not initialized".to_owned());
+        return Err(blocked("Node isn't initialized"));
     }
     let claim = claim_of(snapshot, node);
-    if claim.is_some_and(|it| it.metadata.deletion_timestamp.is_some()) {
-        return Err("its NodeClaim is being deleted".to_owned());
+    let goes = [Some(&node.metadata), claim.map(|it| &it.metadata)];
+    if goes.into_iter().flatten().any(|it| it.deletion_timestamp.is_some()) {
+        return Err(blocked(GOES));
+    }
+    if node.metadata.name.as_ref().is_some_and(|it| snapshot.nominated.contains(it)) {
+        return Err(blocked("Node is nominated for a pending pod"));
     }
     let annotated = [Some(&node.metadata), claim.map(|it| &it.metadata)];
     if annotated
@@ -77,9 +105,13 @@ pub(super) fn candidate(
         .flatten()
         .any(|it| do_not_disrupt(it.annotations.as_ref()) == Some("true"))
     {
-        return Err("karpenter.sh/do-not-disrupt is on the node".to_owned());
+        let key = annotations::DO_NOT_DISRUPT;
+        return Err(blocked(&format!("Disruption is blocked through the {key:?} annotation")));
     }
-    let need = |key: &str| label(node, key).ok_or_else(|| format!("it has no label {key}"));
+    let need = |key: &str| {
+        let missing = || format!("Node does not have label {key:?}");
+        label(node, key).ok_or_else(|| (KeptBy::Unconsolidatable, missing()))
+    };
     let (capacity_type, zone) = (need(labels::CAPACITY_TYPE)?, need(labels::ZONE)?);
     let instance_type = need(labels::INSTANCE_TYPE)?;
     let types = pools.iter().find(|it| it.name == pool_name).map(|it| &it.types);
@@ -159,30 +191,36 @@ pub(crate) fn eviction_cost(pod: &core::Pod) -> f64 {
 fn protected(snapshot: &Snapshot, pods: &[&core::Pod], now: Timestamp) -> Option<String> {
     let evictable = pods.iter().filter(|it| !is_over(it) && !is_mirror(it) && !tolerates_it(it));
     for pod in evictable {
-        let name = format!(
-            "{}/{}",
-            pod.metadata.namespace.as_deref().unwrap_or_default(),
-            pod.metadata.name.as_deref().unwrap_or_default()
-        );
+        let name = name_of(&pod.metadata);
         if wants_to_stay(pod, now) {
-            return Some(format!("karpenter.sh/do-not-disrupt is on pod {name}"));
+            let key = annotations::DO_NOT_DISRUPT;
+            return Some(format!("Pod has {key:?} annotation (Pod={name})"));
         }
         if is_of_node(pod) {
             continue;
         }
         let budgets: Vec<_> = snapshot.budgets.iter().filter(|it| selects(it, pod)).collect();
+        let names = || -> Vec<String> { budgets.iter().map(|it| name_of(&it.metadata)).collect() };
         if budgets.len() > 1 {
-            return Some(format!("pod {name} is in several PodDisruptionBudgets"));
+            let all = names().join(" ");
+            return Some(format!(
+                "Eviction does not support multiple PDBs (PodDisruptionBudget(s)=[{all}])"
+            ));
         }
-        let blocking = budgets.iter().find(|it| {
+        let is_blocking = budgets.iter().any(|it| {
             it.status.as_ref().is_some_and(|status| status.disruptions_allowed.unwrap_or(0) < 1)
         });
-        if let Some(budget) = blocking {
-            let budget = budget.metadata.name.as_deref().unwrap_or_default();
-            return Some(format!("PodDisruptionBudget {budget} allows no eviction of pod {name}"));
+        if is_blocking {
+            let all = names().join(" ");
+            return Some(format!("Pdb prevents pod evictions (PodDisruptionBudget={all})"));
         }
     }
     None
+}
+
+fn name_of(metadata: &ObjectMeta) -> String {
+    let part = |it: &Option<String>| it.clone().unwrap_or_default();
+    format!("{}/{}", part(&metadata.namespace), part(&metadata.name))
 }
 
 fn is_mirror(pod: &core::Pod) -> bool {

@@ -13,7 +13,10 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use api_kube::karpenter::{DisruptionReason, capacity_types, labels};
 
-use super::{Candidate, Command, Fleet, balance, is_spot, is_underutilized, trial::Trial};
+use super::{
+    Candidate, Command, Fleet, Kept, KeptBy, balance, is_spot, is_underutilized,
+    trial::{NoPlace, Trial},
+};
 use crate::{
     outcome::{NewClaim, OptionOf},
     requirement::Requirement,
@@ -32,11 +35,11 @@ pub(super) fn several(fleet: &mut Fleet) -> Option<Command> {
     while least <= most {
         let middle = (least + most) / 2;
         match cheaper(fleet, &all[..middle], "multi") {
-            Some(found) => {
+            Ok(found) => {
                 best = Some(found);
                 least = middle + 1;
             }
-            None => most = middle - 1,
+            Err(_) => most = middle - 1,
         }
     }
     best
@@ -56,37 +59,57 @@ pub(super) fn one(fleet: &mut Fleet) -> Option<Command> {
         if *left == 0 {
             continue;
         }
-        if let Some(found) = cheaper(fleet, std::slice::from_ref(&candidate), "single") {
-            return Some(found);
-        }
+        let why = match cheaper(fleet, std::slice::from_ref(&candidate), "single") {
+            Ok(found) => return Some(found),
+            Err(Refused::NoPlace(pods)) => fleet.sentence(&pods),
+            Err(Refused::Said(why)) => why,
+            Err(Refused::NotWorthIt) => continue,
+        };
+        fleet.kept.push(Kept { node: candidate.name, by: KeptBy::Unconsolidatable, why });
     }
     None
 }
 
+/// Why nodes stay.
+enum Refused {
+    NoPlace(NoPlace),
+    /// In upstream's words.
+    Said(String),
+    /// Upstream says nothing of it.
+    NotWorthIt,
+}
+
 /// The command that takes these nodes away, if it saves anything.
-fn cheaper(fleet: &mut Fleet, nodes: &[Candidate], method: &'static str) -> Option<Command> {
-    let Trial { mut replacements, moves, others } = fleet.without(nodes)?;
+fn cheaper(
+    fleet: &mut Fleet,
+    nodes: &[Candidate],
+    method: &'static str,
+) -> Result<Command, Refused> {
+    let Trial { mut replacements, moves, others } =
+        fleet.without(nodes).map_err(Refused::NoPlace)?;
     // What waits may need a node only because these go: then nothing is saved.
     if others > 0 {
-        return None;
+        return Err(Refused::NotWorthIt);
+    }
+    if replacements.len() > 1 {
+        let why = format!("Can't remove without creating {} candidates", replacements.len());
+        return Err(Refused::Said(why));
     }
     // What has no known price may go, but pays for nothing.
     let now: f64 = nodes.iter().filter_map(|it| it.price).sum();
     let mut why = "their pods fit onto the other nodes".to_owned();
     if let Some(replacement) = replacements.first_mut() {
         let is_multi = method == "multi";
-        narrow(replacement, nodes, now, fleet.gates.spot_to_spot_consolidation, is_multi)?;
+        let is_gate_open = fleet.gates.spot_to_spot_consolidation;
+        narrow(replacement, nodes, now, is_gate_open, is_multi).map_err(Refused::Said)?;
         why =
             format!("their pods fit onto the other nodes and one at ${:.4}/h", replacement.price());
     }
-    if replacements.len() > 1 {
-        return None;
-    }
     let then: f64 = replacements.iter().map(NewClaim::price).sum();
     if !balance::is_worth_it(&fleet.candidates, nodes, now - then) {
-        return None;
+        return Err(Refused::NotWorthIt);
     }
-    Some(Command {
+    Ok(Command {
         reason: DisruptionReason::Underutilized,
         method,
         nodes: nodes.to_vec(),
@@ -97,14 +120,14 @@ fn cheaper(fleet: &mut Fleet, nodes: &[Candidate], method: &'static str) -> Opti
     })
 }
 
-/// Leaves only options that are cheaper than what goes; `None`: there is none.
+/// Leaves only options that are cheaper than what goes, or says why there is none.
 fn narrow(
     replacement: &mut NewClaim,
     nodes: &[Candidate],
     now: f64,
     is_gate_open: bool,
     is_multi: bool,
-) -> Option<()> {
+) -> Result<(), String> {
     let options = Arc::make_mut(&mut replacement.options);
     let has =
         |options: &[OptionOf], kind: &str| options.iter().any(|it| &*it.capacity_type == kind);
@@ -116,7 +139,9 @@ fn narrow(
     let is_spot_again = has(options, capacity_types::SPOT) && nodes.iter().all(is_spot);
     if has(options, capacity_types::SPOT) {
         if is_spot_again && !is_gate_open {
-            return None;
+            let why =
+                "SpotToSpotConsolidation is disabled, can't replace a spot node with a spot node";
+            return Err(why.to_owned());
         }
         options.retain(|it| &*it.capacity_type == capacity_types::SPOT);
         replacement.requirements.add(labels::CAPACITY_TYPE, Requirement::one(capacity_types::SPOT));
@@ -135,24 +160,34 @@ fn narrow(
     }
     options.retain(|it| worst[&it.instance_type] < limit - 1e-9);
     if options.is_empty() {
-        return None;
+        return Err("Can't replace with a cheaper node".to_owned());
     }
     keeps_min_values(replacement)?;
     if is_spot_again && !is_multi {
         let types = replacement.types();
         if types.len() < SPOT_TYPES {
-            return None;
+            return Err(format!(
+                "SpotToSpotConsolidation requires {SPOT_TYPES} cheaper instance type options than \
+                 the current candidate to consolidate, got {}",
+                types.len()
+            ));
         }
         let kept: Vec<Arc<str>> = types.into_iter().take(SPOT_TYPES).map(|(it, _)| it).collect();
         let options = Arc::make_mut(&mut replacement.options);
         options.retain(|it| kept.contains(&it.instance_type));
     }
-    Some(())
+    Ok(())
 }
 
 /// Fewer types may be too few for the pool's `minValues` on the type itself.
-fn keeps_min_values(replacement: &NewClaim) -> Option<()> {
+fn keeps_min_values(replacement: &NewClaim) -> Result<(), String> {
     let wanted = replacement.requirements.get(labels::INSTANCE_TYPE);
     let least = wanted.and_then(|it| it.min_values).unwrap_or(0);
-    (replacement.types().len() >= least as usize).then_some(())
+    let why = || {
+        format!(
+            "Filtering by price: minValues requirement is not met for label(s) (label(s)=[{}])",
+            labels::INSTANCE_TYPE
+        )
+    };
+    (replacement.types().len() >= least as usize).then_some(()).ok_or_else(why)
 }

@@ -9,6 +9,7 @@ use super::{Candidate, Destination, Fleet};
 use crate::{
     class::Shared,
     engine::{ClassId, Engine},
+    explain,
     outcome::{NewClaim, Spelled},
     place::Choice,
     solve::Batch,
@@ -22,6 +23,18 @@ pub(super) struct Trial {
     /// New nodes for pods that wait alone.
     pub(super) others: usize,
 }
+
+/// Pods that would have no place, and what each lacks.
+pub(super) struct NoPlace(Vec<(String, Lack)>);
+
+enum Lack {
+    /// Nothing has room for a pod of that class.
+    Room(ClassId),
+    Said(String),
+}
+
+/// Pods that a sentence names (upstream's).
+const MOST_NAMED: usize = 5;
 
 /// Of the pods without a node those that have a place as things are, and the state in which they are
 /// there.
@@ -53,10 +66,10 @@ impl Waiting {
 }
 
 impl Fleet {
-    /// What it takes to be without these nodes; `None` where some pod would have no place.
-    pub(super) fn without(&mut self, nodes: &[Candidate]) -> Option<Trial> {
-        let places = nodes.iter().map(|it| self.places.get(&it.name).copied());
-        let places: Vec<Place> = places.collect::<Option<_>>()?;
+    /// What it takes to be without these nodes, or which pods would have no place.
+    pub(super) fn without(&mut self, nodes: &[Candidate]) -> Result<Trial, NoPlace> {
+        let places = nodes.iter().filter_map(|it| self.places.get(&it.name).copied());
+        let places: Vec<Place> = places.collect();
         let moving: Vec<Shared> = nodes.iter().flat_map(|it| it.pods.iter().cloned()).collect();
         // Those that wait come first, in either way.
         let first = self.waiting.pods.len();
@@ -73,8 +86,16 @@ impl Fleet {
         };
         places.iter().for_each(|it| state.remove_node(&self.engine, *it));
         let placement = batch.place(&mut self.engine, &state, Choice::FewestPods);
-        if placement.left_over.iter().any(|(pod, _)| is_own(*pod)) || batch.has_ignored() {
-            return None;
+        let name = |pod: u32| {
+            let pod = &moving[pod as usize - first];
+            format!("{}/{}", pod.namespace, pod.name)
+        };
+        let left_over = placement.left_over.iter().map(|(pod, class)| (*pod, Lack::Room(*class)));
+        let ignored = batch.ignored().iter().map(|(pod, why)| (*pod, Lack::Said(why.clone())));
+        let left = left_over.chain(ignored).filter(|(pod, _)| is_own(*pod));
+        let left: Vec<_> = left.map(|(pod, lack)| (name(pod), lack)).collect();
+        if !left.is_empty() {
+            return Err(NoPlace(left));
         }
         let state = &placement.state;
         // Those that only hold pods that wait come anyway.
@@ -88,22 +109,52 @@ impl Fleet {
         }
         let mut moves = Vec::new();
         for (pod, _, place) in state.placed.iter().filter(|(pod, ..)| is_own(*pod)) {
-            let pod = &moving[*pod as usize - first];
-            let name = format!("{}/{}", pod.namespace, pod.name);
             let destination = match place.checked_sub(state.nodes.len()) {
-                Some(claim) => Destination::Replacement(numbers[claim]?),
+                // Whatever it is on, it is one of ours.
+                Some(claim) => numbers[claim].map(Destination::Replacement),
                 None => {
                     let node = &self.engine.world.nodes[*place];
                     // A node that is not ready may never be.
                     if !node.is_initialized {
-                        return None;
+                        let why =
+                            format!("would schedule against uninitialized node/{}", node.name);
+                        return Err(NoPlace(vec![(name(*pod), Lack::Said(why))]));
                     }
-                    Destination::Node(node.name.clone())
+                    Some(Destination::Node(node.name.clone()))
                 }
             };
-            moves.push((name, destination));
+            moves.extend(destination.map(|it| (name(*pod), it)));
         }
         let others = state.claims.len() - replacements.len();
-        Some(Trial { replacements, moves, others })
+        Ok(Trial { replacements, moves, others })
+    }
+
+    /// In upstream's words.
+    pub(super) fn sentence(&mut self, no_place: &NoPlace) -> String {
+        let NoPlace(pods) = no_place;
+        let named = pods.iter().take(MOST_NAMED).map(|(pod, lack)| {
+            let why = match lack {
+                Lack::Said(why) => why.clone(),
+                Lack::Room(class) => self.missed(*class),
+            };
+            format!("{pod} => {why}")
+        });
+        let mut sentence =
+            format!("Not all pods would schedule, {}", named.collect::<Vec<_>>().join(" "));
+        if pods.len() > MOST_NAMED {
+            sentence += &format!(" and {} other(s)", pods.len() - MOST_NAMED);
+        }
+        sentence
+    }
+
+    /// Pods of one class miss the same, whichever node they are to leave.
+    fn missed(&mut self, class: ClassId) -> String {
+        if let Some(known) = self.missed.get(&class) {
+            return known.clone();
+        }
+        let misses = explain::misses(&mut self.engine, &self.start, class);
+        let why = explain::nearest(&misses);
+        self.missed.insert(class, why.clone());
+        why
     }
 }

@@ -29,11 +29,11 @@ impl Draw {
         usize::try_from(it % u64::try_from(limit.max(1)).unwrap()).unwrap()
     }
 
-    fn one_in(&mut self, of: usize) -> bool {
+    pub(crate) fn one_in(&mut self, of: usize) -> bool {
         self.below(of) == 0
     }
 
-    fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
+    pub(crate) fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
         let at = self.below(from.len());
         &from[at]
     }
@@ -50,7 +50,7 @@ fn text(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
 }
 
-fn types(draw: &mut Draw) -> Arc<[InstanceType]> {
+pub(crate) fn types(draw: &mut Draw) -> Arc<[InstanceType]> {
     let count = 3 + draw.below(8);
     // Some have room in a reservation, which other pools' types may have too.
     let mut reserved: Vec<(usize, &str, Reservation)> = Vec::new();

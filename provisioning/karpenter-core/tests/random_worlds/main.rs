@@ -7,6 +7,7 @@
 use api_kube as _;
 
 mod draw;
+mod fleet;
 mod validator;
 
 use karpenter_core::{Effort, solve};
@@ -44,5 +45,10 @@ proptest! {
         let world = draw::world(seed);
         let (a, b) = (solve(world.clone(), Effort::Improve), solve(world, Effort::Improve));
         prop_assert_eq!(format!("{a:?}"), format!("{b:?}"));
+    }
+
+    #[test]
+    fn command_after_command_keeps_to_the_budgets_and_comes_to_an_end(seed in any::<u64>()) {
+        fleet::Run::new(seed).to_its_end().map_err(TestCaseError::fail)?;
     }
 }

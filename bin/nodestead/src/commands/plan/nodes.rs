@@ -11,11 +11,9 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use api_kube::karpenter::{Ec2NodeClass, NodePool, NodeSelectorRequirement, labels};
 use clock::Clock;
-use karpenter_aws::{Kubelet, Market, Zone, instance_types};
+use karpenter_aws::{Kubelet, Market, Zone, instance_types, is_ready, offers};
 use karpenter_core::{
-    Effort, InstanceType, Pending, Snapshot,
-    disruption::{Command, Fleet, Gates},
-    faults, solve,
+    Effort, InstanceType, Pending, Snapshot, disrupt, disruption::Gates, faults, provision,
 };
 
 use super::{
@@ -62,6 +60,12 @@ pub(super) async fn run(args: PlanNodes) -> anyhow::Result<()> {
         if !faults.is_empty() {
             let (name, faults) = (pool.name(), faults.join("; "));
             notes.push(format!("NodePool {name} takes no part: {faults}"));
+        }
+        let class = &pool.spec.template.spec.node_class_ref.name;
+        let found = classes.iter().find(|it| it.name() == class);
+        if found.is_some_and(|it| it.status.is_some() && !is_ready(it)) {
+            let name = pool.name();
+            notes.push(format!("NodePool {name} takes no part: EC2NodeClass {class} is not ready"));
         }
     }
     if args.spot_price > 0 && snapshot.pools.iter().any(allows_spot) {
@@ -149,26 +153,35 @@ impl Offers<'_> {
             return Some(known.clone());
         }
         let class = self.classes.iter().find(|it| it.name() == name);
-        let subnets = class.and_then(|it| it.status.as_ref()).map(|it| &it.subnets);
-        let found = subnets.into_iter().flatten().map(|it| (it.zone.clone(), it.zone_id.clone()));
-        let mut zones: BTreeMap<String, Option<String>> = found.collect();
-        if zones.is_empty() {
-            zones = self.args.zones.iter().map(|it| (it.clone(), None)).collect();
-        }
-        let region =
-            zones.keys().next().map(|it| it.trim_end_matches(|it: char| it.is_ascii_lowercase()));
-        let share = f64::from(self.args.spot_price) / 100.0;
-        let market = Market {
-            region: region.unwrap_or_default().to_owned(),
-            zones: zones.into_iter().map(|(name, id)| Zone { name, id }).collect(),
-            spot_share: (share > 0.0).then_some(share),
-            ..Market::default()
+        let types = match class.filter(|it| it.status.is_some()) {
+            Some(class) => offers(class, self.market(class_zones(class)), |_| true)?,
+            None => {
+                let zones: Vec<String> = self.args.zones.clone();
+                let kubelet = class.map(Kubelet::of).unwrap_or_default();
+                instance_types(&kubelet, &self.market(zones))
+            }
         };
-        let kubelet = class.map(Kubelet::of).unwrap_or_default();
-        let types = instance_types(&kubelet, &market);
         self.known.borrow_mut().insert(name.clone(), types.clone());
         Some(types)
     }
+
+    fn market(&self, zones: Vec<String>) -> Market {
+        let region =
+            zones.first().map(|it| it.trim_end_matches(|it: char| it.is_ascii_lowercase()));
+        let share = f64::from(self.args.spot_price) / 100.0;
+        Market {
+            region: region.unwrap_or_default().to_owned(),
+            zones: zones.iter().map(|it| Zone { name: it.clone(), id: None }).collect(),
+            spot_share: (share > 0.0).then_some(share),
+            ..Market::default()
+        }
+    }
+}
+
+/// The zones of what a class has found.
+fn class_zones(class: &Ec2NodeClass) -> Vec<String> {
+    let status = class.status.as_ref();
+    status.into_iter().flat_map(|it| &it.subnets).map(|it| it.zone.clone()).collect()
 }
 
 fn plan(
@@ -180,34 +193,15 @@ fn plan(
     is_quiet: bool,
 ) -> Plan {
     let offers = Offers { args, classes, known: Default::default() };
-    let world = snapshot.world(|it| offers.of(it), pending);
     let effort = if args.first_fit { Effort::FirstFit } else { Effort::Improve };
-    let outcome = solve(world.clone(), effort);
+    let (world, outcome) = provision(snapshot, |it| offers.of(it), pending, effort);
     let mut plan = Plan::new(&world, &outcome, notes);
     // With pods that wait, nodes are about to change: what could go then is another question.
     if is_quiet || outcome.order.is_empty() {
         let gates = Gates { spot_to_spot_consolidation: args.spot_to_spot, ..Gates::default() };
-        let (commands, kept) = consolidation(snapshot, &offers, gates);
+        let now = Clock::system().now();
+        let (commands, kept) = disrupt(snapshot, |it| offers.of(it), now, gates, MOST_COMMANDS);
         plan.add_consolidation(&commands, kept);
     }
     plan
-}
-
-/// Commands one after the other, each on what the one before leaves.
-fn consolidation(
-    snapshot: &Snapshot,
-    offers: &Offers,
-    gates: Gates,
-) -> (Vec<Command>, Vec<(String, String)>) {
-    let now = Clock::system().now();
-    let mut snapshot = snapshot.clone();
-    let (mut commands, mut kept) = (Vec::new(), None);
-    while commands.len() < MOST_COMMANDS {
-        let mut fleet = Fleet::new(&snapshot, |it| offers.of(it), now, gates);
-        kept.get_or_insert_with(|| fleet.kept.clone());
-        let Some(command) = fleet.next_command() else { break };
-        snapshot.apply(&command, |it| offers.of(it));
-        commands.push(command);
-    }
-    (commands, kept.unwrap_or_default())
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt::Write};
 use comfy_table::{Table, presets::NOTHING};
 use karpenter_core::{
     Miss, NewClaim, Outcome, World,
-    disruption::{Command, Destination},
+    disruption::{self, Command, Destination},
 };
 use serde::Serialize;
 
@@ -135,9 +135,9 @@ impl Plan {
         }
     }
 
-    pub(super) fn add_consolidation(&mut self, commands: &[Command], kept: Vec<(String, String)>) {
+    pub(super) fn add_consolidation(&mut self, commands: &[Command], kept: Vec<disruption::Kept>) {
         self.going = commands.iter().map(going).collect();
-        self.kept = kept.into_iter().map(|(node, why)| Kept { node, why }).collect();
+        self.kept = kept.into_iter().map(|it| Kept { node: it.node, why: it.why }).collect();
         self.price.saving = self.going.iter().map(|it| it.saving).sum();
     }
 }

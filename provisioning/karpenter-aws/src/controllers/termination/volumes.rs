@@ -44,6 +44,13 @@ impl Context {
         }
     }
 
+    /// The attachments that a node has, by name.
+    pub(super) fn attachments_of(&self, node: &core::Node) -> Vec<String> {
+        let name = node.metadata.name.as_deref().unwrap_or_default();
+        let all = self.attachments.all().into_iter().filter(|it| it.spec.node_name == name);
+        all.filter_map(|it| it.metadata.name.clone()).collect()
+    }
+
     /// The volumes of pods that stay on a node.
     fn kept_volumes(&self, node: &str) -> BTreeSet<String> {
         let now = self.clock.now();

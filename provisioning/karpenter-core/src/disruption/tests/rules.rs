@@ -196,3 +196,86 @@ fn a_spot_node_gives_way_to_spot_behind_its_gate_and_with_fifteen_types_to_choos
     let found = decide(30, true).unwrap();
     assert_eq!(found.replacements[0].types().len(), 15);
 }
+
+/// What keeps the first node, after a decision.
+fn kept(snapshot: &Snapshot) -> Vec<(KeptBy, String)> {
+    let now = "2026-01-02T00:00:00Z".parse().unwrap();
+    let mut fleet = Fleet::new(snapshot, |_| Some(types()), now, Gates::default());
+    drop(fleet.next_command());
+    let of_first = fleet.kept.into_iter().filter(|it| it.node == "one");
+    of_first.map(|it| (it.by, it.why)).collect()
+}
+
+/// One node, which nothing cheaper could take the place of.
+fn full() -> Snapshot {
+    let mut snapshot = cluster();
+    add(&mut snapshot, "one", 2, &["1500m"]);
+    snapshot
+}
+
+#[test]
+fn what_keeps_a_node_is_said_in_upstreams_words() {
+    use KeptBy::{Blocked, Unconsolidatable};
+    let of = |change: &dyn Fn(&mut Snapshot)| {
+        let mut snapshot = full();
+        change(&mut snapshot);
+        kept(&snapshot)
+    };
+    let said = |by: KeptBy, why: &str| vec![(by, why.to_owned())];
+    let cheaper = said(Unconsolidatable, "Can't replace with a cheaper node");
+    assert_eq!(of(&|_| {}), cheaper);
+    let nominated = of(&|it| it.nominated = ["one".to_owned()].into());
+    assert_eq!(nominated, said(Blocked, "Node is nominated for a pending pod"));
+    let marked = of(&|it| mark(&mut it.nodes[0].metadata, "true"));
+    let why = "Disruption is blocked through the \"karpenter.sh/do-not-disrupt\" annotation";
+    assert_eq!(marked, said(Blocked, why));
+    let of_pod = of(&|it| mark(&mut it.pods[0].metadata, "true"));
+    let why = "Pod has \"karpenter.sh/do-not-disrupt\" annotation (Pod=x/one-0)";
+    assert_eq!(of_pod, said(Blocked, why));
+    let never = of(&|it| disruption(it, json!({ "consolidateAfter": "Never" })));
+    let why = "NodePool \"default\" has consolidation disabled";
+    assert_eq!(never, said(Unconsolidatable, why));
+    let empty = of(&|it| disruption(it, json!({ "consolidationPolicy": "WhenEmpty" })));
+    let why = "NodePool \"default\" has non-empty consolidation disabled";
+    assert_eq!(empty, said(Unconsolidatable, why));
+    let without = of(&|it| {
+        it.nodes[0].metadata.labels.as_mut().unwrap().remove(labels::ZONE).unwrap();
+    });
+    let why = "Node does not have label \"topology.kubernetes.io/zone\"";
+    assert_eq!(without, said(Unconsolidatable, why));
+    // Its pod could be nowhere else.
+    let bound = of(&|it| {
+        let wanted = json!({ "kubernetes.io/hostname": "one" });
+        it.pods[0].spec.as_mut().unwrap().node_selector = serde_json::from_value(wanted).unwrap();
+    });
+    let [(Unconsolidatable, why)] = bound.as_slice() else { panic!("{bound:?}") };
+    assert!(why.starts_with("Not all pods would schedule, x/one-0 => NodePool default: "), "{why}");
+    let budgets = |count: usize| {
+        let budget = |name: &usize| {
+            json!({ "metadata": { "name": format!("b{name}"), "namespace": "x" },
+                "spec": { "selector": {} }, "status": { "disruptionsAllowed": 0,
+                    "currentHealthy": 1, "desiredHealthy": 1, "expectedPods": 1 } })
+        };
+        (0..count).map(|at| serde_json::from_value(budget(&at)).unwrap()).collect()
+    };
+    let one = of(&|it| it.budgets = budgets(1));
+    assert_eq!(one, said(Blocked, "Pdb prevents pod evictions (PodDisruptionBudget=x/b0)"));
+    let two = of(&|it| it.budgets = budgets(2));
+    let why = "Eviction does not support multiple PDBs (PodDisruptionBudget(s)=[x/b0 x/b1])";
+    assert_eq!(two, said(Blocked, why));
+}
+
+#[test]
+fn budgets_that_let_none_go_are_told_for_each_reason() {
+    use DisruptionReason::{Drifted, Empty, Underutilized};
+    let blocked = |budgets: Value| {
+        let mut snapshot = full();
+        disruption(&mut snapshot, json!({ "budgets": budgets }));
+        let now = "2026-01-02T00:00:00Z".parse().unwrap();
+        let fleet = Fleet::new(&snapshot, |_| Some(types()), now, Gates::default());
+        fleet.blocked_pools().into_iter().map(|it| it.1).collect::<Vec<_>>()
+    };
+    assert_eq!(blocked(json!([{ "nodes": "10%" }])), []);
+    assert_eq!(blocked(json!([{ "nodes": "0" }])), [Empty, Drifted, Underutilized]);
+    assert_eq!(blocked(json!([{ "nodes": "0", "reasons": ["Drifted"] }])), [Drifted]);
+}

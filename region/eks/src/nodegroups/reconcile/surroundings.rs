@@ -1,12 +1,14 @@
 //! What a node group stands on and others can take away: what is there of it, and what that means for
 //! the group's health.
 //!
-//! Source: EKS API reference, `Issue`. Deviation: the customer's own launch template is not looked at
-//! again once it was read.
+//! Source: EKS API reference, `Issue`.
 
 use std::collections::BTreeSet;
 
-use aws_autoscaling::group::AutoScalingGroup;
+use aws_autoscaling::{
+    group::AutoScalingGroup,
+    instance_refresh::{DescribeInstanceRefreshes, DescribeInstanceRefreshesRequest},
+};
 use aws_ec2::{
     common::Filter,
     launch_template::{DescribeLaunchTemplates, DescribeLaunchTemplatesRequest},
@@ -27,6 +29,7 @@ pub(crate) struct SubnetFacts {
     /// It leads to an internet gateway.
     pub(crate) is_public: bool,
     pub(crate) gives_public_addresses: bool,
+    pub(crate) gives_ipv6_addresses: bool,
 }
 
 /// See the module.
@@ -37,6 +40,14 @@ pub(crate) struct Surroundings {
     /// The version of it that the Auto Scaling group launches from; `None`: it launches from another
     /// template, or there is no group.
     pub(crate) launches_from: Option<String>,
+    /// The subnets that the Auto Scaling group launches into; `None`: there is no group.
+    pub(crate) launches_into: Option<BTreeSet<String>>,
+    /// Somebody has the Auto Scaling group replace its instances.
+    pub(crate) is_refreshing: bool,
+    /// The customer's launch template, where there has to be one.
+    pub(crate) has_source: bool,
+    /// Nodes have IPv6 addresses.
+    pub(crate) is_ipv6: bool,
     /// The cluster's.
     pub(crate) security_group: Option<String>,
     pub(crate) has_security_group: bool,
@@ -52,7 +63,8 @@ pub(crate) async fn observe(
     scaling: Option<&AutoScalingGroup>,
 ) -> Result<Surroundings, PassError> {
     let client = &eks.0.config.client;
-    let security_group = eks.find(&group.cluster)?.cluster_security_group_id.clone();
+    let cluster = eks.find(&group.cluster)?;
+    let security_group = cluster.cluster_security_group_id.clone();
     let name = group.template();
     let template = DescribeLaunchTemplatesRequest {
         filters: vec![filter("launch-template-name", &[name.clone()])],
@@ -79,6 +91,13 @@ pub(crate) async fn observe(
     Ok(Surroundings {
         has_template: !templates.is_empty(),
         launches_from: scaling.and_then(|it| launches_from(group, it)),
+        launches_into: scaling.map(|it| {
+            let all = it.vpc_zone_identifier.as_deref().unwrap_or_default();
+            all.split(',').map(|it| it.trim().to_owned()).collect()
+        }),
+        is_refreshing: scaling.is_some() && is_refreshing(eks, group).await?,
+        has_source: has_source(eks, group).await?,
+        is_ipv6: cluster.is_ipv6(),
         security_group,
         has_security_group,
         has_profile,
@@ -89,6 +108,32 @@ pub(crate) async fn observe(
 
 fn filter(name: &str, values: &[String]) -> Filter {
     Filter { name: Some(name.to_owned()), values: values.to_vec() }
+}
+
+/// A refresh of the Auto Scaling group's that is not over.
+async fn is_refreshing(eks: &Eks, group: &Nodegroup) -> Result<bool, PassError> {
+    let request = DescribeInstanceRefreshesRequest {
+        auto_scaling_group_name: group.auto_scaling_group(),
+        max_records: Some(1),
+        ..Default::default()
+    };
+    // The newest comes first, and there is one at a time.
+    let found = eks.0.config.client.call::<DescribeInstanceRefreshes>(request).await?;
+    let status = found.instance_refreshes.first().and_then(|it| it.status.as_deref());
+    Ok(status.is_some_and(|it| ACTIVE_REFRESH.contains(&it)))
+}
+
+async fn has_source(eks: &Eks, group: &Nodegroup) -> Result<bool, PassError> {
+    let Some(source) = &group.source else { return Ok(true) };
+    let request = DescribeLaunchTemplatesRequest {
+        launch_template_ids: vec![source.id.clone()],
+        ..Default::default()
+    };
+    match eks.0.config.client.call::<DescribeLaunchTemplates>(request).await {
+        Ok(found) => Ok(!found.launch_templates.is_empty()),
+        Err(error) if error.is("InvalidLaunchTemplateId.NotFound") => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn launches_from(group: &Nodegroup, scaling: &AutoScalingGroup) -> Option<String> {
@@ -117,6 +162,7 @@ async fn subnets(eks: &Eks, group: &Nodegroup) -> Result<Vec<SubnetFacts>, PassE
             free_addresses: it.available_ip_address_count.unwrap_or_default(),
             is_public: is_public(&id, it.vpc_id.as_deref(), &tables),
             gives_public_addresses: it.map_public_ip_on_launch == Some(true),
+            gives_ipv6_addresses: it.assign_ipv6_address_on_creation == Some(true),
             id,
         }
     });
@@ -138,18 +184,25 @@ fn is_public(subnet: &str, vpc: Option<&str>, tables: &[RouteTable]) -> bool {
 }
 
 /// The codes that each pass finds out anew: those of this module, and what a pass that succeeds refutes.
-const CODES: [&str; 10] = [
+const CODES: [&str; 14] = [
     "AccessDenied",
+    "AutoScalingGroupInstanceRefreshActive",
+    "AutoScalingGroupInvalidConfiguration",
     "ClusterUnreachable",
     "Ec2LaunchTemplateNotFound",
     "Ec2LaunchTemplateVersionMismatch",
     "Ec2SecurityGroupNotFound",
+    "Ec2SubnetMissingIpv6Assignment",
     "Ec2SubnetNotFound",
     "IamInstanceProfileNotFound",
     "IamNodeRoleNotFound",
     "InsufficientFreeAddresses",
+    "SourceEc2LaunchTemplateNotFound",
     GONE,
 ];
+/// What a refresh is while it goes on.
+const ACTIVE_REFRESH: [&str; 6] =
+    ["Pending", "InProgress", "Cancelling", "RollbackInProgress", "Baking", "RollbackPending"];
 const GONE: &str = "AutoScalingGroupNotFound";
 
 pub(crate) fn is_ours(issue: &Issue) -> bool {
@@ -205,7 +258,31 @@ impl Surroundings {
             let text = format!("The node role {role} could not be found.");
             issues.push(issue("IamNodeRoleNotFound", text, vec![role]));
         }
+        issues.extend(self.of_what_was_changed(group));
         issues.extend(self.of_subnets(group, lacks_instances));
+        issues
+    }
+
+    /// What the customer has taken away or does with what EKS has made.
+    fn of_what_was_changed(&self, group: &Nodegroup) -> Vec<Issue> {
+        let mut issues = Vec::new();
+        if let Some(source) = group.source.as_ref().filter(|_| !self.has_source) {
+            let id = source.id.clone();
+            let text = format!("The launch template {id} of the node group could not be found.");
+            issues.push(issue("SourceEc2LaunchTemplateNotFound", text, vec![id]));
+        }
+        let name = group.auto_scaling_group();
+        let wanted: BTreeSet<String> = group.subnets.iter().cloned().collect();
+        if self.launches_into.as_ref().is_some_and(|it| *it != wanted) {
+            let text = format!(
+                "The Auto Scaling group {name} does not launch into the subnets of the node group."
+            );
+            issues.push(issue("AutoScalingGroupInvalidConfiguration", text, vec![name.clone()]));
+        }
+        if self.is_refreshing {
+            let text = format!("An instance refresh of the Auto Scaling group {name} is active.");
+            issues.push(issue("AutoScalingGroupInstanceRefreshActive", text, vec![name]));
+        }
         issues
     }
 
@@ -216,6 +293,15 @@ impl Surroundings {
         if !gone.is_empty() {
             let text = format!("Subnets of the node group could not be found: {}", gone.join(", "));
             issues.push(issue("Ec2SubnetNotFound", text, gone));
+        }
+        let without = self.subnets.iter().filter(|it| self.is_ipv6 && !it.gives_ipv6_addresses);
+        let without: Vec<String> = without.map(|it| it.id.clone()).collect();
+        if !without.is_empty() {
+            let text = format!(
+                "Subnets of the node group do not assign IPv6 addresses: {}",
+                without.join(", ")
+            );
+            issues.push(issue("Ec2SubnetMissingIpv6Assignment", text, without));
         }
         let full = self.subnets.iter().filter(|it| it.free_addresses < 1);
         let full: Vec<String> = full.map(|it| it.id.clone()).collect();
@@ -253,12 +339,16 @@ impl Surroundings {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::nodegroups::{reconcile::plan::tests::group, records::State};
+    use crate::nodegroups::{reconcile::plan::tests::group, records::State, template::Source};
 
     pub(crate) fn sound() -> Surroundings {
         Surroundings {
             has_template: true,
             launches_from: Some("1".to_owned()),
+            launches_into: None,
+            is_refreshing: false,
+            has_source: true,
+            is_ipv6: false,
             security_group: Some("sg-1".to_owned()),
             has_security_group: true,
             has_profile: true,
@@ -268,6 +358,7 @@ pub(crate) mod tests {
                 free_addresses: 3,
                 is_public: true,
                 gives_public_addresses: true,
+                gives_ipv6_addresses: false,
             }],
         }
     }
@@ -296,6 +387,35 @@ pub(crate) mod tests {
         assert_eq!(codes(|it| it.subnets.clear()), ["Ec2SubnetNotFound"]);
         let full = |it: &mut Surroundings| it.subnets[0].free_addresses = 0;
         assert_eq!(codes(full), ["InsufficientFreeAddresses"]);
+        let refreshing = |it: &mut Surroundings| it.is_refreshing = true;
+        assert_eq!(codes(refreshing), ["AutoScalingGroupInstanceRefreshActive"]);
+        let into = |subnet: &str| Some([subnet.to_owned()].into());
+        assert!(codes(|it| it.launches_into = into("subnet-1")).is_empty());
+        let elsewhere = codes(|it| it.launches_into = into("subnet-2"));
+        assert_eq!(elsewhere, ["AutoScalingGroupInvalidConfiguration"]);
+        let of_ipv6 = |it: &mut Surroundings| it.is_ipv6 = true;
+        assert_eq!(codes(of_ipv6), ["Ec2SubnetMissingIpv6Assignment"]);
+        let gives = |it: &mut Surroundings| {
+            (it.is_ipv6, it.subnets[0].gives_ipv6_addresses) = (true, true);
+        };
+        assert!(codes(gives).is_empty());
+    }
+
+    #[test]
+    fn a_launch_template_of_the_customers_that_is_gone_is_named() {
+        let (mut group, mut found) = (group(State::Active), sound());
+        group.subnets = vec!["subnet-1".to_owned()];
+        found.has_source = false;
+        assert!(found.issues(&group, false).is_empty(), "it was made without one");
+        group.source = Some(Source {
+            id: "lt-1".to_owned(),
+            name: "own".to_owned(),
+            version: 1,
+            data: Default::default(),
+        });
+        let issues = found.issues(&group, false);
+        assert_eq!(issues[0].code, "SourceEc2LaunchTemplateNotFound");
+        assert_eq!(issues[0].resources, ["lt-1"]);
     }
 
     #[test]
