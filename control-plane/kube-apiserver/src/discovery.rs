@@ -7,8 +7,9 @@ mod health;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256, Sha512};
 use transport::Body;
 
 use crate::{
@@ -44,7 +45,9 @@ pub(crate) async fn answer(
         [name @ ("healthz" | "livez" | "readyz")] => {
             return Ok(health::all(server, name, head.uri.query().unwrap_or_default()).await);
         }
-        ["healthz" | "livez" | "readyz", check] => return health::one(server, check).await,
+        [name @ ("healthz" | "livez" | "readyz"), check @ ..] => {
+            return health::one(server, name, &check.join("/")).await;
+        }
         ["version"] => return Ok(plain_json(&version(server))),
         ["metrics"] => return Ok(metrics(server)),
         [".well-known", "openid-configuration"] => {
@@ -187,14 +190,7 @@ fn groups(
 ) -> Result<Response<Body>, Status> {
     let accept = negotiate::of_groups(&head.headers)?;
     if accept.form == Form::AggregatedDiscovery {
-        let document = aggregated(merged, is_core).to_string();
-        let mut response = render::response(StatusCode::OK, accept.format, document.into());
-        let media = format!("{};{AGGREGATED}", accept.format.media_type());
-        if let Ok(media) = HeaderValue::from_str(&media) {
-            response.headers_mut().insert(header::CONTENT_TYPE, media);
-        }
-        response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept"));
-        return Ok(response);
+        return Ok(aggregated_groups(merged, is_core, accept.format, &head.headers));
     }
     let document = if is_core {
         let address = format!("{}:443", server.services.first_address());
@@ -208,6 +204,35 @@ fn groups(
         json!({ "kind": "APIGroupList", "apiVersion": "v1", "groups": groups })
     };
     Ok(render::response(StatusCode::OK, accept.format, document.to_string().into()))
+}
+
+/// Clients keep the document for as long as it is the same.
+fn aggregated_groups(
+    merged: &Merged,
+    is_core: bool,
+    format: Format,
+    asked: &HeaderMap,
+) -> Response<Body> {
+    let document = aggregated(merged, is_core).to_string();
+    let etag = format!("\"{}\"", hex::encode_upper(Sha512::digest(&document)));
+    let is_known = asked.get(header::IF_NONE_MATCH).is_some_and(|it| *it == etag);
+    let mut response = if is_known {
+        let mut response = Response::new(transport::empty());
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        response
+    } else {
+        render::response(StatusCode::OK, format, document.into())
+    };
+    let media = format!("{};{AGGREGATED}", format.media_type());
+    let headers = response.headers_mut();
+    for (name, value) in [(header::CONTENT_TYPE, media), (header::ETAG, etag)] {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            headers.insert(name, value);
+        }
+    }
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("public"));
+    headers.insert(header::VARY, HeaderValue::from_static("Accept"));
+    response
 }
 
 fn group_entry(merged: &Merged, group: &str) -> Option<Value> {
@@ -310,7 +335,6 @@ fn resources(catalog: &Catalog, group: &str, version: &str) -> Value {
 /// An opaque token that changes with the stored version.
 fn storage_hash(resource: &Resource) -> String {
     use base64::{Engine, prelude::BASE64_STANDARD};
-    use sha2::{Digest, Sha256};
     let (group, plural) = resource.storage();
     let hash = Sha256::digest(format!("{group}/{}/{plural}", resource.version));
     BASE64_STANDARD.encode(&hash[..8])

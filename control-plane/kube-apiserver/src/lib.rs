@@ -59,7 +59,14 @@ mod verbs;
 #[cfg(test)]
 mod tests;
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use parking_lot::RwLock;
 
@@ -115,6 +122,7 @@ impl ApiServer {
                 config.clock,
             ),
             repaired: parking_lot::Mutex::default(),
+            is_maintained: AtomicBool::new(false),
             told: parking_lot::Mutex::default(),
             admission: admission::Context::new(
                 objects.clone(),
@@ -180,8 +188,9 @@ impl ApiServer {
     }
 
     /// Puts back, for ever, what must always exist: the system's namespaces, `default/kubernetes`
-    /// and its endpoints. Spawn it beside the listeners.
+    /// and its endpoints. Spawn it beside the listeners: until it has begun the server is not healthy.
     pub async fn maintain(&self) {
+        self.server.is_maintained.store(true, Ordering::Relaxed);
         tokio::join!(
             self.maintain_objects(),
             self.compact(),

@@ -100,7 +100,10 @@ fn index(merged: &Merged) -> Value {
 fn hash(catalog: &Catalog, group: &str, version: &str) -> String {
     let custom: Vec<String> = catalog
         .of_version(group, version)
-        .filter_map(|it| it.custom.as_ref().map(|custom| format!("{}{}", it.kind, custom.schema)))
+        .filter_map(|it| {
+            let custom = it.custom.as_ref()?;
+            Some(format!("{}{}{:?}", it.kind, custom.schema, custom.selectable))
+        })
         .collect();
     if custom.is_empty() {
         return BUILTIN_HASH.clone();
@@ -265,6 +268,11 @@ fn custom_schema(resource: &Resource) -> Value {
     let kind =
         json!({ "group": resource.group, "version": resource.version, "kind": resource.kind });
     schema["x-kubernetes-group-version-kind"] = json!([kind]);
+    let selectable = custom.into_iter().flat_map(|it| it.selectable.iter());
+    let selectable: Vec<Value> = selectable.map(|it| json!({ "fieldPath": it })).collect();
+    if !selectable.is_empty() {
+        schema["x-kubernetes-selectable-fields"] = selectable.into();
+    }
     let metadata = format!("{REFERENCE}io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta");
     schema["properties"]["metadata"] =
         json!({ "description": METADATA, "allOf": [{ "$ref": metadata }] });

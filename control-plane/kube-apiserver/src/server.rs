@@ -6,7 +6,11 @@
 //!
 //! Upstream: `DefaultBuildHandlerChain` of k8s.io/apiserver.
 
-use std::{convert::Infallible, panic::AssertUnwindSafe, sync::Arc};
+use std::{
+    convert::Infallible,
+    panic::AssertUnwindSafe,
+    sync::{Arc, atomic::AtomicBool},
+};
 
 use futures::{FutureExt, future::BoxFuture};
 use http::{HeaderValue, Request, Response, header};
@@ -45,6 +49,8 @@ pub(crate) struct Server {
     pub(crate) services: services::Allocator,
     /// The allocator's epoch of the last repair.
     pub(crate) repaired: Mutex<Option<[u64; 3]>>,
+    /// Whether what goes on for ever has begun.
+    pub(crate) is_maintained: AtomicBool,
     /// The limiter's epoch when its objects' statuses were last written.
     pub(crate) told: Mutex<Option<[u64; 2]>>,
     pub(crate) admission: admission::Context,

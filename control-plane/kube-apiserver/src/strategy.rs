@@ -5,6 +5,7 @@
 
 mod pod_warnings;
 mod status_metadata;
+mod typed_status;
 mod warnings;
 
 use api_kube::finalizers;
@@ -129,6 +130,7 @@ pub(crate) fn prepare_create(call: &Call, object: &mut Value) {
         }
         _ => {}
     }
+    typed_status::complete(resource, object);
 }
 
 /// What the typed status looks like before any controller wrote to it.

@@ -27,6 +27,8 @@ use crate::{Context, pods};
 const GATHER: Duration = Duration::from_millis(500);
 /// Upstream's full resynchronization.
 const RESYNC: Duration = Duration::from_secs(5 * 60);
+/// Until a kind that a quota names may have been discovered.
+const UNDISCOVERED: Duration = Duration::from_secs(5);
 /// How long until all kinds are known, at the start.
 const UNKNOWN: Duration = Duration::from_millis(200);
 
@@ -86,8 +88,10 @@ async fn reconcile(context: &Context, key: Key) -> Result<Action, ApplyError> {
     }
     .used(&spec);
     let known = quota.status.clone().unwrap_or_default();
+    let is_counted = |name: &String| !name.starts_with("count/") || used.contains_key(name);
+    let again = if hard.keys().all(is_counted) { RESYNC } else { UNDISCOVERED };
     if known.hard.as_ref() == Some(&hard) && known.used.as_ref() == Some(&used) {
-        return Ok(Action::After(RESYNC));
+        return Ok(Action::After(again));
     }
     let gone = |old: Option<&List>, new: &List| -> Vec<String> {
         old.into_iter()
@@ -108,7 +112,7 @@ async fn reconcile(context: &Context, key: Key) -> Result<Action, ApplyError> {
         apply::patch_status::<ResourceQuota, _>(client, namespace, &key.name, &status).await;
     match patched {
         Err(error) if !error.is_not_found() => Err(error),
-        _ => Ok(Action::After(RESYNC)),
+        _ => Ok(Action::After(again)),
     }
 }
 

@@ -6,7 +6,11 @@
 //!
 //! Upstream: `getNodeAnyWay` in `pkg/kubelet/kubelet_getters.go`.
 
-use std::{collections::BTreeMap, pin::pin, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    pin::pin,
+    sync::Arc,
+};
 
 use arc_swap::ArcSwapOption;
 use futures::StreamExt;
@@ -30,8 +34,10 @@ pub(crate) struct Known {
     pub taints: Vec<Taint>,
     /// Resources with a domain: those of device plugins and of administrators.
     pub extended: BTreeMap<String, i64>,
-    /// Those that somebody has written into the capacity alone: nobody else makes them allocatable.
+    /// Those of the capacity: nobody else makes allocatable what an administrator writes there.
     pub foreign: BTreeMap<String, Quantity>,
+    /// Those that are allocatable and of no capacity any more.
+    pub stale: BTreeSet<String>,
 }
 
 #[derive(Default)]
@@ -80,13 +86,16 @@ fn known(node: Node) -> Known {
     let status = node.status.unwrap_or_default();
     let allocatable = status.allocatable.unwrap_or_default();
     let mut foreign = status.capacity.unwrap_or_default();
-    foreign.retain(|name, _| is_extended(name) && !allocatable.contains_key(name));
+    foreign.retain(|name, _| is_extended(name));
     let extended = allocatable.iter().filter(|(name, _)| is_extended(name));
+    let gone = extended.clone().map(|it| it.0).filter(|it| !foreign.contains_key(*it));
+    let stale = gone.cloned().collect();
     Known {
         labels: node.metadata.labels.unwrap_or_default(),
         taints: node.spec.and_then(|it| it.taints).unwrap_or_default(),
         extended: extended.filter_map(|(k, v)| Some((k.clone(), quantity::value(v)?))).collect(),
         foreign,
+        stale,
     }
 }
 

@@ -1,10 +1,10 @@
 //! The parameters of a watch: it is refused, or tells events in the order of their revisions, those of
-//! before and those of now.
+//! before and those of now. A version that is forgotten is told of in the stream, by an error alone.
 //!
 //! The input is a query.
 
 use aws_wire::percent;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::kube::{self, MAPS};
 
@@ -53,6 +53,10 @@ fn check(text: &[u8], initial: usize, has_ended: bool) {
     for (index, line) in lines.iter().enumerate() {
         let event: Value = serde_json::from_slice(line).expect("a line is an event");
         let kind = event["type"].as_str().unwrap_or_default();
+        if kind == "ERROR" {
+            assert_eq!((&event["object"]["code"], lines.len()), (&json!(410), 1), "{event}");
+            continue;
+        }
         assert!(["ADDED", "MODIFIED", "DELETED", "BOOKMARK"].contains(&kind), "{event}");
         let Some(version) = version(&event) else { continue };
         // The first ones are a list, in the order of names.

@@ -15,7 +15,7 @@ pub(crate) fn bootstrap_objects() -> Vec<Value> {
     let class = |name: &str, value: i64, description: &str| {
         json!({
             "apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass",
-            "metadata": {"name": name}, "value": value, "globalDefault": false,
+            "metadata": {"name": name}, "value": value,
             "description": description, "preemptionPolicy": "PreemptLowerPriority",
         })
     };

@@ -1,12 +1,14 @@
 //! `/healthz`, `/livez`, `/readyz`: whether requests can be answered.
 //!
 //! `etcd` is the store, whatever keeps it: an empty commit asks etcd, or finds out whether a disk
-//! that has failed takes writes again. The body of a failure names the checks and, as upstream's,
+//! that has failed takes writes again. `poststarthook/…` says what has been begun: what the start
+//! itself does is over before the first request is answered, what follows the store for ever begins
+//! with [`crate::ApiServer::maintain`]. The body of a failure names the checks and, as upstream's,
 //! withholds reasons; they are in the log.
 //!
 //! Upstream: `healthz` of k8s.io/apiserver.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use http::{Response, StatusCode};
 use tracing::warn;
@@ -15,7 +17,34 @@ use transport::Body;
 use super::plain;
 use crate::{request::query_pairs, server::Server, status::Status};
 
-const CHECKS: [&str; 2] = ["ping", "etcd"];
+const CHECKS: [&str; 3] = ["ping", "log", "etcd"];
+/// What `/readyz` asks besides.
+const OF_READYZ: [&str; 2] = ["etcd-readiness", "informer-sync"];
+/// Done by the start, by upstream's names of what does it there.
+const STARTED: [&str; 7] = [
+    "poststarthook/crd-informer-synced",
+    "poststarthook/start-service-ip-repair-controllers",
+    "poststarthook/rbac/bootstrap-roles",
+    "poststarthook/scheduling/bootstrap-system-priority-classes",
+    "poststarthook/priority-and-fairness-config-consumer",
+    "poststarthook/kube-apiserver-autoregistration",
+    "autoregister-completion",
+];
+/// What goes on for ever.
+const MAINTAINED: [&str; 12] = [
+    "poststarthook/start-apiextensions-informers",
+    "poststarthook/start-apiextensions-controllers",
+    "poststarthook/bootstrap-controller",
+    "poststarthook/start-system-namespaces-controller",
+    "poststarthook/start-cluster-authentication-info-controller",
+    "poststarthook/start-legacy-token-tracking-controller",
+    "poststarthook/start-kubernetes-service-cidr-controller",
+    "poststarthook/priority-and-fairness-config-producer",
+    "poststarthook/start-kube-aggregator-informers",
+    "poststarthook/apiservice-registration-controller",
+    "poststarthook/apiservice-status-remote-available-controller",
+    "poststarthook/apiservice-discovery-controller",
+];
 /// Upstream's `etcd-healthcheck-timeout`.
 const LIMIT: Duration = Duration::from_secs(2);
 
@@ -24,7 +53,7 @@ pub(super) async fn all(server: &Server, name: &str, query: &str) -> Response<Bo
     let excluded: Vec<String> =
         query_pairs(query).filter(|it| it.0 == "exclude").map(|it| it.1).collect();
     let (mut lines, mut is_well) = (String::new(), true);
-    for check in CHECKS {
+    for check in checks(name) {
         let found = if excluded.iter().any(|it| it == check) {
             "[+]{} excluded: ok\n"
         } else if passes(server, check).await {
@@ -47,8 +76,12 @@ pub(super) async fn all(server: &Server, name: &str, query: &str) -> Response<Bo
 }
 
 /// One check, by its name.
-pub(super) async fn one(server: &Server, check: &str) -> Result<Response<Body>, Status> {
-    if !CHECKS.contains(&check) {
+pub(super) async fn one(
+    server: &Server,
+    name: &str,
+    check: &str,
+) -> Result<Response<Body>, Status> {
+    if !checks(name).any(|it| it == check) {
         return Err(Status::no_such_path());
     }
     let is_well = passes(server, check).await;
@@ -60,10 +93,22 @@ pub(super) async fn one(server: &Server, check: &str) -> Result<Response<Body>, 
     Ok(response)
 }
 
+/// What `/healthz`, `/livez` or `/readyz` asks, in this order.
+fn checks(name: &str) -> impl Iterator<Item = &'static str> {
+    let of_readyz = if name == "readyz" { &OF_READYZ[..] } else { &[] };
+    CHECKS.iter().chain(of_readyz).chain(&STARTED).chain(&MAINTAINED).copied()
+}
+
 async fn passes(server: &Server, check: &str) -> bool {
-    if check == "ping" {
-        return true;
+    match check {
+        "etcd" | "etcd-readiness" => stores(server).await,
+        _ if MAINTAINED.contains(&check) => server.is_maintained.load(Ordering::Relaxed),
+        _ => true,
     }
+}
+
+/// Whether the store can be written.
+async fn stores(server: &Server) -> bool {
     match tokio::time::timeout(LIMIT, server.store.check()).await {
         Ok(Ok(())) => true,
         Ok(Err(error)) => {

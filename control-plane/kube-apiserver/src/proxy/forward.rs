@@ -5,10 +5,10 @@
 use std::net::SocketAddr;
 
 use futures::stream;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Frame, Incoming};
-use transport::{Body, tls};
+use transport::{Body, Peer, tls};
 
 use super::{
     Proxy, dial, html,
@@ -16,6 +16,8 @@ use super::{
     upgrade,
 };
 use crate::{request::RequestInfo, status::Status};
+
+const FORWARDED_FOR: &str = "x-forwarded-for";
 
 impl Proxy {
     pub(super) async fn forward(
@@ -90,11 +92,23 @@ pub(super) fn request(
     let bad = |_| Status::bad_request("the path cannot be forwarded");
     head.uri = path.parse().map_err(bad)?;
     head.version = http::Version::HTTP_11;
+    name_client(&mut head.headers, &head.extensions);
     head.extensions.clear();
     hop_by_hop::strip(&mut head.headers);
     let host = address.to_string().parse().expect("an address is a header value");
     head.headers.insert(header::HOST, host);
     Ok(Request::from_parts(head, body))
+}
+
+/// Appends who asks to those for whom it was asked before, as `httputil.ReverseProxy` does.
+pub(super) fn name_client(headers: &mut HeaderMap, extensions: &Extensions) {
+    let Some(client) = extensions.get::<Peer>().and_then(|it| it.address) else { return };
+    let before = headers.get_all(FORWARDED_FOR).iter().filter_map(|it| it.to_str().ok());
+    let mut all: Vec<String> = before.map(str::to_owned).collect();
+    all.push(client.ip().to_canonical().to_string());
+    if let Ok(value) = HeaderValue::try_from(all.join(", ")) {
+        headers.insert(FORWARDED_FOR, value);
+    }
 }
 
 /// The answer without what belongs to the backend's connection.
@@ -187,6 +201,22 @@ fn beyond(info: &RequestInfo, uri: &http::Uri) -> Beyond {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_client_is_named_after_those_before_it() {
+        let mut extensions = Extensions::new();
+        let mut headers = HeaderMap::new();
+        name_client(&mut headers, &extensions);
+        assert!(headers.is_empty(), "a request from inside has no client");
+        let address = Some("[::ffff:10.0.0.7]:4000".parse().unwrap());
+        let peer = Peer { address, local: None, certificate: None, intermediates: vec![] };
+        extensions.insert(peer);
+        headers.append(FORWARDED_FOR, HeaderValue::from_static("192.0.2.1"));
+        headers.append(FORWARDED_FOR, HeaderValue::from_static("192.0.2.2"));
+        name_client(&mut headers, &extensions);
+        assert_eq!(headers[FORWARDED_FOR], "192.0.2.1, 192.0.2.2, 10.0.0.7");
+        assert_eq!(headers.get_all(FORWARDED_FOR).iter().count(), 1);
+    }
 
     #[test]
     fn redirects_of_a_backend_stay_behind_the_proxy() {

@@ -11,7 +11,7 @@ use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use transport::Body;
 
-use super::{Config, dial};
+use super::{Config, dial, forward};
 use crate::status::Status;
 
 /// Headers that say something about one of the two connections only.
@@ -53,7 +53,9 @@ pub(super) async fn tunnel(
     }
     let method = request.method().clone();
     let client = hyper::upgrade::on(&mut request);
-    let onward = handshake(method, path, address, request.headers())?;
+    let (mut head, _) = request.into_parts();
+    forward::name_client(&mut head.headers, &head.extensions);
+    let onward = handshake(method, path, address, &head.headers)?;
     let sent = dial::send(config, address, tls, onward).await;
     let mut answer = sent.map_err(|error| {
         let message = format!("error dialing backend: {error}");

@@ -283,6 +283,7 @@ async fn a_field_that_the_schema_lacks_or_that_stands_twice_is_not_applied() {
 }
 
 #[tokio::test]
+<<<<<<< HEAD
 async fn a_field_that_a_definitions_metadata_lacks_is_told_wherever_an_object_is_embedded() {
     let cluster = Cluster::start().await;
     let schema = json!({"type": "object", "properties": {
@@ -385,3 +386,19 @@ async fn what_is_described_follows_what_is_served() {
     assert_eq!(cluster.delete(&place).await.0, 200);
     assert!(described().await.is_empty());
 }
+=======
+async fn what_a_version_may_be_selected_by_is_part_of_its_openapi_documents() {
+    let cluster = Cluster::start().await;
+    let schema = json!({ "type": "object", "properties": { "host": { "type": "string" } } });
+    let mut selectable = definition("widgets", "Widget", schema);
+    selectable["spec"]["versions"][0]["selectableFields"] = json!([{ "jsonPath": ".host" }]);
+    let (code, made) = cluster.post(DEFINITIONS, selectable).await;
+    assert_eq!(code, 201, "{made}");
+    let third = cluster.get("/openapi/v3/apis/example.com/v1").await;
+    let second = cluster.get("/openapi/v2").await;
+    for schemas in [&third["components"]["schemas"], &second["definitions"]] {
+        let told = &schemas["com.example.v1.Widget"]["x-kubernetes-selectable-fields"];
+        assert_eq!(*told, json!([{ "fieldPath": "host" }]));
+    }
+}
+>>>>>>> live1

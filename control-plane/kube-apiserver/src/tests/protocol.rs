@@ -1,6 +1,10 @@
 //! What goes over the wire beside the objects: codes, headers, formats, discovery.
 
-use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, WARNING};
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, ETAG, HeaderName, IF_NONE_MATCH,
+    WARNING,
+};
+use lifecycle::Scope;
 use serde_json::json;
 
 use super::Cluster;
@@ -36,7 +40,7 @@ async fn a_body_that_is_too_long_gets_its_answer_over_both_versions_of_http() {
     let cluster = Cluster::start().await;
     let listener = transport::Place::Here.listen(([127, 0, 0, 1], 0).into()).unwrap();
     let url = format!("http://{}{MAPS}", listener.local_addr().unwrap());
-    let scope = lifecycle::Scope::new();
+    let scope = Scope::new();
     let service = cluster.api.service_as(UserInfo::master("admin"));
     drop(scope.spawn("server", transport::serve(listener, None, service, scope.clone())));
     let folder = tempfile::tempdir().unwrap();
@@ -207,6 +211,9 @@ async fn those_without_rights_are_told_which_they_lack() {
 #[tokio::test]
 async fn requests_without_credentials_reach_health_only() {
     let cluster = Cluster::start().await;
+    let (api, scope) = (cluster.api.clone(), Scope::new());
+    drop(scope.spawn("upkeep", async move { api.maintain().await }));
+    tokio::task::yield_now().await;
     use tower::ServiceExt;
     for (path, code) in
         [("/healthz", 200), ("/livez", 200), ("/version", 401), ("/api/v1/nodes", 401)]
@@ -215,6 +222,43 @@ async fn requests_without_credentials_reach_health_only() {
         let response = cluster.api.service().oneshot(request).await.unwrap();
         assert_eq!(response.status(), code, "{path}");
     }
+}
+
+#[tokio::test]
+async fn health_names_what_has_begun_and_fails_until_all_has() {
+    let cluster = Cluster::start().await;
+    let readyz = async |path: &str| {
+        let (head, body) = cluster.exchange("GET", path, &[], "").await;
+        (head.status.as_u16(), String::from_utf8(body.into()).unwrap())
+    };
+    let (code, said) = readyz("/readyz").await;
+    assert_eq!(code, 500, "{said}");
+    assert!(said.contains("[+]poststarthook/rbac/bootstrap-roles ok\n"), "{said}");
+    let waited_for = "poststarthook/start-apiextensions-controllers";
+    assert!(said.contains(&format!("[-]{waited_for} failed: reason withheld\n")), "{said}");
+    assert_eq!(readyz(&format!("/livez/{waited_for}")).await.0, 500);
+
+    let (api, scope) = (cluster.api.clone(), Scope::new());
+    drop(scope.spawn("upkeep", async move { api.maintain().await }));
+    tokio::task::yield_now().await;
+    assert_eq!(readyz(&format!("/livez/{waited_for}")).await, (200, "ok".to_owned()));
+    let (code, said) = readyz("/readyz?verbose").await;
+    assert!(code == 200 && said.ends_with("readyz check passed\n"), "{code} {said}");
+    assert_eq!(readyz("/readyz/informer-sync").await.0, 200);
+    assert_eq!(readyz("/livez/informer-sync").await.0, 404);
+}
+
+#[tokio::test]
+async fn aggregated_discovery_is_not_sent_again_to_who_has_it() {
+    let cluster = Cluster::start().await;
+    let accept = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+    let (head, _) = cluster.exchange("GET", "/apis", &[(ACCEPT, accept)], "").await;
+    let etag = head.headers[ETAG].to_str().unwrap();
+    let known = [(ACCEPT, accept), (IF_NONE_MATCH, etag)];
+    let (same, body) = cluster.exchange("GET", "/apis", &known, "").await;
+    assert_eq!((same.status.as_u16(), body.len()), (304, 0));
+    let (other, _) = cluster.exchange("GET", "/api", &known, "").await;
+    assert_eq!(other.status.as_u16(), 200);
 }
 
 #[tokio::test]

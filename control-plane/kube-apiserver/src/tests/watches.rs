@@ -1,5 +1,6 @@
 //! Watches, byte for byte: initial events, bookmarks, tables, expiry.
 
+use futures::FutureExt;
 use http::Request;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
@@ -28,11 +29,13 @@ impl Stream {
         let request = request.body(transport::empty()).unwrap();
         let service = cluster.api.service_as(UserInfo::master("admin"));
         let response = service.oneshot(request).await.unwrap();
-        if response.status() == 410 {
-            return None;
-        }
         assert_eq!(response.status(), 200);
-        Some(Self { body: response.into_body(), text: String::new() })
+        let mut body = response.into_body();
+        // A stream whose revision is gone says so at once and ends.
+        let first = body.frame().now_or_never().flatten();
+        let text = first.map(|it| it.unwrap().into_data().unwrap()).unwrap_or_default();
+        let text = String::from_utf8(text.to_vec()).unwrap();
+        (!text.starts_with(r#"{"type":"ERROR""#)).then_some(Self { body, text })
     }
 
     /// The next event; `None` when the stream has ended.
@@ -137,12 +140,15 @@ async fn a_table_watch_names_its_columns_once() {
 }
 
 #[tokio::test]
-async fn a_watch_from_a_compacted_revision_is_gone() {
+async fn a_watch_from_a_compacted_revision_is_told_in_its_stream_that_it_is_gone() {
     let cluster = cluster().await;
     let store = &cluster.api.server.store;
     store.compact(store.revision()).await.unwrap();
-    let gone = cluster.get(&format!("{MAPS}?watch=1&resourceVersion=2")).await;
-    assert_eq!((gone["code"].clone(), gone["reason"].clone()), (json!(410), json!("Expired")));
+    let (head, gone) =
+        cluster.send("GET", &format!("{MAPS}?watch=1&resourceVersion=2"), &[], "").await;
+    assert_eq!((head.status.as_u16(), &gone["type"]), (200, &json!("ERROR")), "{gone}");
+    let (code, reason) = (&gone["object"]["code"], &gone["object"]["reason"]);
+    assert_eq!((code, reason), (&json!(410), &json!("Expired")));
     let list = cluster.get(&format!("{MAPS}?resourceVersion=2&resourceVersionMatch=Exact")).await;
     assert_eq!(list["code"], 410);
 }

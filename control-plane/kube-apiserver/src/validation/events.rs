@@ -98,6 +98,28 @@ pub(super) fn update(faults: &mut Faults, old: &Value, new: &Value) {
         ("action", "action"),
         ("related", "related"),
     ] {
-        faults.immutable(shown, &old[field], &new[field]);
+        if !is_same(&old[field], &new[field]) {
+            faults.immutable(shown, &old[field], &new[field]);
+        }
+    }
+}
+
+/// As upstream's structures are: what is empty is what is not there, and protobuf carries neither.
+fn is_same(old: &Value, new: &Value) -> bool {
+    match (old, new) {
+        (Value::Object(a), Value::Object(b)) => {
+            a.keys().chain(b.keys()).all(|it| is_same(&old[it], &new[it]))
+        }
+        _ => old == new || is_zero(old) && is_zero(new),
+    }
+}
+
+fn is_zero(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::String(text) => text.is_empty(),
+        Value::Number(number) => number.as_i64() == Some(0),
+        Value::Object(fields) => fields.values().all(is_zero),
+        _ => false,
     }
 }

@@ -486,4 +486,10 @@ fn an_event_is_of_its_objects_namespace_and_only_goes_on() {
     );
     next["series"]["count"] = 2.into();
     assert_eq!(changes("", "events", event("n"), next), [] as [&str; 0]);
+    let mut same = event("n");
+    same["involvedObject"]["fieldPath"] = "".into();
+    for (field, empty) in [("message", json!("")), ("count", json!(0)), ("source", json!({}))] {
+        same[field] = empty;
+    }
+    assert_eq!(changes("events.k8s.io", "events", event("n"), same), [] as [&str; 0]);
 }

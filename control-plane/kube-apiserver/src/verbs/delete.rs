@@ -156,8 +156,20 @@ enum Plan {
     Nothing,
 }
 
+/// To whoever deletes a Job and does not say what becomes of its pods.
+const PODS_STAY: &str = "child pods are preserved by default when jobs are deleted; set \
+                         propagationPolicy=Background to remove them or set \
+                         propagationPolicy=Orphan to suppress this warning";
+
+fn warn_of_orphans(call: &mut Call, options: &Options) {
+    if call.resource.is("batch", "jobs") && options.propagation.is_none() {
+        call.warnings.push(PODS_STAY.into());
+    }
+}
+
 pub(crate) async fn delete(call: &mut Call) -> Result<Answer, Status> {
     let options = Options::read(call)?;
+    warn_of_orphans(call, &options);
     let name = call.name().to_owned();
     let (object, is_gone) = delete_one(call, &name, &options).await?;
     let returns_object = call.resource.returns_deleted || !is_gone;
@@ -285,7 +297,7 @@ fn plan(
     let before = object.clone();
     let is_namespace = resource.is("", "namespaces");
     let grace = grace(resource, &object, options);
-    set_propagation(&mut object, options);
+    set_propagation(resource, &mut object, options);
     let is_marked = !meta(&object, "deletionTimestamp").is_empty();
     let has_finalizers = has_items(&object["metadata"]["finalizers"])
         || is_namespace && has_items(&object["spec"]["finalizers"]);
@@ -332,10 +344,20 @@ fn grace(resource: &Resource, pod: &Value, options: &Options) -> i64 {
     }
 }
 
+/// Kinds that are older than the garbage collector: what belongs to them stays, unless a delete says
+/// otherwise.
+///
+/// Upstream: the strategies' `DefaultGarbageCollectionPolicy`.
+fn is_orphaning(resource: &Resource) -> bool {
+    resource.is("", "replicationcontrollers") || resource.is("batch", "jobs")
+}
+
 /// `propagationPolicy` becomes a finalizer, which the garbage collector removes.
-fn set_propagation(object: &mut Value, options: &Options) {
-    let Some(policy) = options.propagation else { return };
+fn set_propagation(resource: &Resource, object: &mut Value, options: &Options) {
     let finalizers = object["metadata"]["finalizers"].as_array().cloned().unwrap_or_default();
+    let is_decided = finalizers.iter().any(|it| it == ORPHAN || it == FOREGROUND);
+    let default = (is_orphaning(resource) && !is_decided).then_some(Propagation::Orphan);
+    let Some(policy) = options.propagation.or(default) else { return };
     let mut finalizers: Vec<Value> =
         finalizers.into_iter().filter(|it| it != ORPHAN && it != FOREGROUND).collect();
     match policy {
@@ -354,6 +376,7 @@ fn set_propagation(object: &mut Value, options: &Options) {
 
 pub(crate) async fn collection(call: &mut Call) -> Result<Answer, Status> {
     let options = Options::read(call)?;
+    warn_of_orphans(call, &options);
     let selection = get::selection(call)?;
     let page = get::page(call, &selection).await?;
     let mut deletions = Vec::new();
@@ -444,6 +467,19 @@ mod tests {
         let background = json!({"propagationPolicy": "Background"});
         assert_eq!(decide("configmaps", json!({"metadata": {}}), background), Plan::Remove);
         assert!(Options::of(&json!({"propagationPolicy": "No"})).is_err());
+    }
+
+    #[test]
+    fn what_a_replication_controller_leaves_behind_stays_unless_its_delete_says_otherwise() {
+        let kind = "replicationcontrollers";
+        let bare = || json!({"metadata": {}});
+        let Plan::Mark(marked) = decide(kind, bare(), json!({})) else { panic!() };
+        assert_eq!(marked["metadata"]["finalizers"], json!(["orphan"]));
+        let background = json!({"propagationPolicy": "Background"});
+        assert_eq!(decide(kind, bare(), background), Plan::Remove);
+        let foreground = json!({"propagationPolicy": "Foreground"});
+        let Plan::Mark(marked) = decide(kind, bare(), foreground) else { panic!() };
+        assert_eq!(decide(kind, marked, json!({})), Plan::Nothing, "it is decided");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::{collections::VecDeque, pin::Pin, sync::Arc, time::Duration};
 use api_kube::annotations::INITIAL_EVENTS_END;
 use bytes::{Bytes, BytesMut};
 use futures::stream;
-use http::{HeaderValue, Response, header};
+use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use mvcc::{Event, Record, Watcher};
@@ -68,18 +68,38 @@ struct Stream {
 }
 
 pub(crate) async fn watch(call: &Call) -> Result<Answer, Status> {
-    let stream = open(call, selection(call)?).await?;
-    let frames = stream::unfold(stream, |mut stream| async move {
-        let chunk = stream.next_chunk().await?;
-        Some((Ok::<_, transport::BoxError>(Frame::data(chunk)), stream))
-    });
-    let mut response = Response::new(StreamBody::new(frames).boxed_unsync());
+    let body = match open(call, selection(call)?).await {
+        Ok(stream) => {
+            let frames = stream::unfold(stream, |mut stream| async move {
+                let chunk = stream.next_chunk().await?;
+                Some((Ok::<_, transport::BoxError>(Frame::data(chunk)), stream))
+            });
+            StreamBody::new(frames).boxed_unsync()
+        }
+        // As etcd would tell: in the stream.
+        Err(status) if status.code == StatusCode::GONE => {
+            transport::full(lone_error(call, &status))
+        }
+        Err(status) => return Err(status),
+    };
+    let mut response = Response::new(body);
     let media = match call.accept.format {
         Format::Protobuf => kube_protobuf::STREAM_MEDIA_TYPE,
         _ => "application/json",
     };
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media));
     Ok(Answer::Response(response))
+}
+
+/// A stream that ends with why it could not begin.
+fn lone_error(call: &Call, status: &Status) -> Bytes {
+    let object = status.to_json().to_string();
+    if call.accept.format == Format::Protobuf {
+        return kube_protobuf::event("ERROR", object.as_bytes()).unwrap_or_default().into();
+    }
+    let mut line = BytesMut::new();
+    push_line(&mut line, "ERROR", object.as_bytes());
+    line.freeze()
 }
 
 /// A name in the path (`/watch/…/NAME`) selects like `metadata.name=NAME`: it is what was

@@ -7,7 +7,7 @@ use k8s_openapi::api::{
     batch::v1::{CronJob, Job},
     core::v1::{Event, Pod},
 };
-use kube::ResourceExt;
+use kube::{ResourceExt, api::DeleteParams};
 use serde_json::{Value, json};
 
 use crate::support::Cluster;
@@ -180,8 +180,8 @@ async fn pods_of_a_job_that_is_gone_are_held_by_nothing() {
     let cluster = Cluster::start(1).await;
     cluster.create::<Job>(job("exits", json!({ "parallelism": 3, "completions": 3 }))).await;
     cluster.eventually("its pods are there", async |it| it.list::<Pod>().await.len() == 3).await;
-    // In the background: the Job goes first.
-    cluster.delete::<Job>("j").await;
+    // The Job goes first.
+    cluster.api::<Job>().delete("j", &DeleteParams::background()).await.unwrap();
     cluster.eventually("all are gone", async |it| it.list::<Pod>().await.is_empty()).await;
 }
 

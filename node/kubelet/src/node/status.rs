@@ -82,20 +82,20 @@ struct Sent {
     runtime: String,
 }
 
-/// Capacity and allocatable, with what device plugins offer and what others have announced.
+/// Capacity and allocatable, with what device plugins offer; what others have written into the capacity
+/// is allocatable, and theirs to change.
 type Resources = (BTreeMap<String, Quantity>, BTreeMap<String, Quantity>);
 
 fn resources(context: &Context) -> Resources {
     let config = &context.settings.config;
     let (mut capacity, mut allocatable) =
         (context.machine.capacity(config), context.machine.allocatable_list(config));
+    if let Some(known) = context.node_object.known() {
+        allocatable.extend(known.foreign.clone());
+    }
     let (extended, usable) = context.cm.extended_resources();
     capacity.extend(extended);
     allocatable.extend(usable);
-    if let Some(known) = context.node_object.known() {
-        capacity.extend(known.foreign.clone());
-        allocatable.extend(known.foreign.clone());
-    }
     (capacity, allocatable)
 }
 
@@ -317,9 +317,15 @@ impl NodeStatusLoop {
             self.conditions = status.conditions.unwrap_or_default();
         }
         let conditions = conditions::all(&self.conditions, problem.as_deref(), pressure, now);
+        let mut allocatable = json!(resources.1);
+        if let Some(known) = self.context.node_object.known() {
+            for name in known.stale.iter().filter(|it| !resources.1.contains_key(*it)) {
+                allocatable[name] = serde_json::Value::Null;
+            }
+        }
         let mut status = json!({
             "capacity": resources.0,
-            "allocatable": resources.1,
+            "allocatable": allocatable,
             "conditions": conditions,
             "nodeInfo": self.info,
             "daemonEndpoints": endpoints(&self.context),

@@ -219,6 +219,25 @@ async fn pods_per_core_and_reserved_cpus_bound_what_the_node_offers() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_somebody_writes_into_the_capacity_is_allocatable_as_long_and_as_much_as_it_says() {
+    let world = World::new().await;
+    world.until_event("NodeReady", "Node node status is now: NodeReady").await;
+    const RESOURCE: &str = "example.com/foo";
+    let write = async |amount: Option<&str>| {
+        let patch = json!({ "status": { "capacity": { RESOURCE: amount } } });
+        let api = world.nodes();
+        api.patch_status(NODE, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+    };
+    for amount in ["5", "7"] {
+        write(Some(amount)).await;
+        world.until_node_has(RESOURCE, amount, amount).await;
+    }
+    write(None).await;
+    world.pass(10 * SECOND).await;
+    assert_eq!(world.node_resource(RESOURCE).await, (None, None));
+}
+
+#[tokio::test(start_paused = true)]
 async fn alone_a_kubelet_runs_static_pods_and_tells_nobody() {
     let world = World::configured(|settings| settings.is_standalone = true).await;
     let text = "apiVersion: v1\nkind: Pod\nmetadata: {name: s}\nspec:\n  containers:\n  - {name: c, image: \"i:1\"}\n";
