@@ -44,7 +44,9 @@ pub(crate) async fn answer(
         [name @ ("healthz" | "livez" | "readyz")] => {
             return Ok(health::all(server, name, head.uri.query().unwrap_or_default()).await);
         }
-        ["healthz" | "livez" | "readyz", check] => return health::one(server, check).await,
+        [name @ ("healthz" | "livez" | "readyz"), check @ ..] => {
+            return health::one(server, name, &check.join("/")).await;
+        }
         ["version"] => return Ok(plain_json(&version(server))),
         ["metrics"] => return Ok(metrics(server)),
         [".well-known", "openid-configuration"] => {
