@@ -129,10 +129,12 @@ async fn kubectl_does_what_people_do_with_it() {
     assert!(difference.contains("+      - image: x:2"), "{difference}");
     assert_eq!(served.kubectl("apply -f d.json").await, "deployment.apps/d configured");
     assert_eq!(served.kubectl(image).await, "x:2");
+    served.write("d.json", &deployment("x:4"));
     let conflict = served.refused("apply --server-side --field-manager=other -f d.json").await;
-    assert!(!conflict.is_empty());
+    assert!(conflict.contains("conflict with \"kubectl-client-side-apply\""), "{conflict}");
     let applied = served.kubectl("apply --server-side --force-conflicts -f d.json").await;
     assert_eq!(applied, "deployment.apps/d serverside-applied");
+    assert_eq!(served.kubectl(image).await, "x:4");
 
     served.kubectl("set image deployment/d c=x:3").await;
     assert_eq!(served.kubectl(image).await, "x:3");
