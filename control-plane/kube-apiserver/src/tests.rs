@@ -44,6 +44,20 @@ impl Cluster {
         Self { api: ApiServer::start(config).await.unwrap() }
     }
 
+    /// A server that signs tokens for service accounts.
+    pub(crate) async fn start_with_tokens() -> Self {
+        let mut config = Config::new(mvcc::Store::memory(), clock::Clock::system());
+        let key = pki::ServiceAccountKey::generate().unwrap();
+        config.authn.service_accounts = Some(crate::authn::ServiceAccounts {
+            issuer: "https://issuer".into(),
+            audiences: vec!["https://issuer".into()],
+            jwks_uri: "https://issuer/openid/v1/jwks".into(),
+            keys: crate::authn::SigningKeys::new(vec![key]),
+            legacy_keys: crate::authn::SigningKeys::default(),
+        });
+        Self { api: ApiServer::start(config).await.unwrap() }
+    }
+
     pub(crate) fn client(&self) -> kube::Client {
         self.api.client(UserInfo::master("admin"))
     }

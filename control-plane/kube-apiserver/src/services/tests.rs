@@ -115,12 +115,15 @@ fn what_lies_outside_of_the_ranges_is_refused() {
 #[tokio::test]
 async fn headless_and_external_services_get_no_address() {
     let allocator = allocator();
-    for spec in [json!({"clusterIP": "None"}), json!({"type": "ExternalName"})] {
+    let headless = json!({"clusterIP": "None", "selector": {"a": "b"}});
+    for spec in [headless, json!({"type": "ExternalName"})] {
         let mut one = service("a", spec.clone());
         make(&allocator, &mut one).await;
         let is_headless = spec["clusterIP"] == "None";
-        let families = one["spec"].as_object_mut().unwrap().remove("ipFamilies");
+        let fields = one["spec"].as_object_mut().unwrap();
+        let (families, policy) = (fields.remove("ipFamilies"), fields.remove("ipFamilyPolicy"));
         assert_eq!(families, is_headless.then(|| json!(["IPv4"])));
+        assert_eq!(policy, is_headless.then(|| json!("SingleStack")));
         assert_eq!(one["spec"], spec);
     }
 }

@@ -26,7 +26,7 @@ struct Served {
 
 impl Served {
     async fn start() -> Self {
-        let cluster = Cluster::start().await.with_default_account().await;
+        let cluster = Cluster::start_with_tokens().await.with_default_account().await;
         let listener = transport::Place::Here.listen(([127, 0, 0, 1], 0).into()).unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let scope = lifecycle::Scope::new();

@@ -7,7 +7,7 @@ use super::Cluster;
 #[tokio::test]
 async fn requests_are_counted_under_upstreams_names_and_labels() {
     let cluster = Cluster::start().await;
-    let path = "/api/v1/namespaces/default/configmaps";
+    let path = "/api/v1/namespaces/default/secrets";
     cluster.post(path, json!({"metadata": {"name": "a"}})).await;
     cluster.post(path, json!({"metadata": {"name": "a"}})).await;
     cluster.get(path).await;
@@ -15,7 +15,7 @@ async fn requests_are_counted_under_upstreams_names_and_labels() {
     let told = cluster.text("/metrics").await;
     let labels = |verb: &str, scope: &str| {
         format!(
-            "component=\"apiserver\",dry_run=\"\",group=\"\",resource=\"configmaps\",\
+            "component=\"apiserver\",dry_run=\"\",group=\"\",resource=\"secrets\",\
              scope=\"{scope}\",subresource=\"\",verb=\"{verb}\",version=\"v1\""
         )
     };
@@ -30,7 +30,7 @@ async fn requests_are_counted_under_upstreams_names_and_labels() {
     ] {
         assert!(told.lines().any(|it| it == line), "{line}:\n{told}");
     }
-    assert!(told.contains("\napiserver_storage_objects{resource=\"configmaps\"} "), "{told}");
+    assert!(told.contains("\napiserver_storage_objects{resource=\"secrets\"} "), "{told}");
     assert!(!told.contains("made-up-by-a-client"), "{told}");
     for line in told.lines().filter(|it| !it.starts_with('#')) {
         let (_, value) = line.rsplit_once(' ').expect("a name and a value");

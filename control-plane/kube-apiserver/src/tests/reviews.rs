@@ -16,7 +16,7 @@ fn owned(object: &Value) -> Vec<(&str, &str, &str)> {
 
 #[tokio::test]
 async fn what_a_client_asks_in_a_review_is_its_own() {
-    let cluster = Cluster::start().await.with_default_account().await;
+    let cluster = Cluster::start_with_tokens().await.with_default_account().await;
     let asked = json!({"spec": {"resourceAttributes": {"verb": "get", "resource": "pods"}}});
     let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews?fieldManager=me";
     let (code, review) = cluster.post(path, asked).await;

@@ -155,9 +155,8 @@ async fn approval_changes_conditions_and_issuing_changes_the_rest() {
     let condition = &approved["status"]["conditions"][0];
     assert!(condition["lastTransitionTime"].is_string());
     let status = format!("{path}/r/status");
-    let patch = |change: serde_json::Value| {
-        cluster.patch(&status, "merge-patch+json", json!({"status": change}))
-    };
+    let patch =
+        |change: Value| cluster.patch(&status, "merge-patch+json", json!({"status": change}));
     assert_eq!(patch(json!({"certificate": certificate, "conditions": null})).await.0, 422);
     assert_eq!(patch(json!({"certificate": "c29tZQ=="})).await.0, 422);
     let (code, issued) = patch(json!({"certificate": certificate})).await;

@@ -97,8 +97,8 @@ fn a_pod_needs_named_containers_with_images_and_known_volumes() {
     assert_eq!(
         faults("", "pods", pod(twins)),
         [
-            "spec.containers[1].name: Duplicate value: \"a\"",
-            "spec.containers[1].image: Required value"
+            "spec.containers[1].image: Required value",
+            "spec.containers[1].name: Duplicate value: \"a\""
         ]
     );
     let mount = json!({"containers": [{"name": "a", "image": "x", "volumeMounts": [{"name": "v", "mountPath": "/x"}]}]});
