@@ -100,9 +100,9 @@ install:
 	@missing=""; for p in $(WANTED); do dpkg -s $$p >/dev/null 2>&1 || missing="$$missing $$p"; done; \
 	if [ -n "$$missing" ]; then echo "installing:$$missing"; $(SUDO) xtask/packages.sh $$missing; fi
 
-tools: $(VENV)/.done ## The AWS CLI and boto3, as test clients
+tools: $(VENV)/.done ## The AWS CLI, boto3 and Python's `kubernetes`, as test clients
 
 $(VENV)/.done:
 	python3 -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet awscli boto3
+	$(VENV)/bin/pip install --quiet awscli boto3 kubernetes
 	touch $@

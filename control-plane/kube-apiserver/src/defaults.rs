@@ -6,12 +6,14 @@
 
 mod networking;
 mod pod;
+mod sources;
 mod workloads;
 
 use api_kube::labels;
+use resources::Quantity;
 use serde_json::{Map, Value, json};
 
-use crate::{resources::Resource, schema::structural::shaping};
+use crate::{resources::Resource, schema::structural::shaping, strategy::first_of};
 
 pub(crate) fn apply(resource: &Resource, object: &mut Value) {
     if let Some(custom) = &resource.custom {
@@ -24,14 +26,14 @@ pub(crate) fn apply(resource: &Resource, object: &mut Value) {
         ("", "services") => networking::service(object),
         ("", "secrets") => secret(object),
         ("", "endpoints") => networking::endpoints(object),
-        ("", "persistentvolumeclaims") => or(at(object, "spec"), "volumeMode", json!("Filesystem")),
-        ("", "persistentvolumes") => persistent_volume(object),
+        ("", "persistentvolumeclaims") => sources::claim(at(object, "spec")),
+        ("", "persistentvolumes") => sources::persistent_volume(object),
         ("", "namespaces") => namespace(object),
         ("apps", "deployments") => workloads::deployment(object),
         ("apps", "replicasets") => workloads::replica_set(object),
         ("apps", "daemonsets") => workloads::daemon_set(object),
         ("apps", "statefulsets") => workloads::stateful_set(object),
-        ("batch", "jobs") => workloads::job(at(object, "spec")),
+        ("batch", "jobs") => workloads::job(object),
         ("batch", "cronjobs") => workloads::cron_job(object),
         ("autoscaling", _) => workloads::autoscaler(object),
         ("discovery.k8s.io", _) => networking::endpoint_slice(object),
@@ -138,6 +140,17 @@ pub(super) fn or_text(object: &mut Value, field: &str, value: &str) {
     }
 }
 
+/// Amounts below a thousandth are rounded up to one.
+pub(super) fn round(owner: &mut Value, field: &str) {
+    let amounts = owner.get_mut(field).and_then(Value::as_object_mut);
+    for (_, amount) in amounts.into_iter().flatten() {
+        let Some(text) = amount.as_str().filter(|it| it.ends_with(['n', 'u'])) else { continue };
+        if let Ok(parsed) = text.parse::<Quantity>() {
+            *amount = Quantity::from_millis(parsed.millis()).to_string().into();
+        }
+    }
+}
+
 /// The elements of a list, none if there is no list.
 pub(super) fn each<'a>(object: &'a mut Value, field: &str) -> impl Iterator<Item = &'a mut Value> {
     object.get_mut(field).and_then(Value::as_array_mut).into_iter().flatten()
@@ -160,12 +173,6 @@ fn secret(secret: &mut Value) {
         let text = value.as_str().unwrap_or_default();
         at(secret, "data")[key] = BASE64_STANDARD.encode(text).into();
     }
-}
-
-fn persistent_volume(volume: &mut Value) {
-    let spec = at(volume, "spec");
-    or_text(spec, "persistentVolumeReclaimPolicy", "Retain");
-    or(spec, "volumeMode", json!("Filesystem"));
 }
 
 fn csi_driver(spec: &mut Value) {
@@ -215,6 +222,9 @@ fn limit_range(object: &mut Value) {
 
 /// A node can give out all that it has, as long as its kubelet does not say otherwise.
 fn node(node: &mut Value) {
+    if let Some(spec) = node.get_mut("spec").filter(|it| it.is_object()) {
+        first_of(spec, "podCIDR", "podCIDRs", None);
+    }
     let capacity = node["status"]["capacity"].clone();
     if capacity.is_object() {
         or(at(node, "status"), "allocatable", capacity);

@@ -12,6 +12,7 @@ pub(crate) fn generate_selector(job: &mut Value) {
     if job["spec"]["manualSelector"] == true {
         return;
     }
+    let are_shared = job["metadata"]["labels"] == job["spec"]["template"]["metadata"]["labels"];
     let (uid, name) = (meta(job, "uid").to_owned(), meta(job, "name").to_owned());
     let template = &mut job["spec"]["template"];
     if !template["metadata"].is_object() {
@@ -27,10 +28,20 @@ pub(crate) fn generate_selector(job: &mut Value) {
         (labels::JOB_CONTROLLER_UID, &uid),
         (labels::JOB_NAME, &name),
     ] {
-        target[key] = value.clone().into();
+        // What a client wrote itself is refused later, if it is another.
+        if target[key].is_null() {
+            target[key] = value.clone().into();
+        }
     }
     if !job["spec"]["selector"].is_object() {
         job["spec"]["selector"] = json!({});
     }
-    job["spec"]["selector"]["matchLabels"][labels::JOB_CONTROLLER_UID] = uid.into();
+    let selected = &mut job["spec"]["selector"]["matchLabels"];
+    if selected[labels::JOB_CONTROLLER_UID].is_null() {
+        selected[labels::JOB_CONTROLLER_UID] = uid.into();
+    }
+    if are_shared {
+        // A Job without labels of its own has those of its pods.
+        job["metadata"]["labels"] = job["spec"]["template"]["metadata"]["labels"].clone();
+    }
 }

@@ -134,6 +134,19 @@ pub(crate) fn on_create(call: &Call, object: &mut Value) {
     track(call, Part::Main, known, &json!({}), object, &time);
 }
 
+/// Of what is answered and never stored (reviews, tokens): all that the client sent is its own.
+pub(crate) fn on_review(call: &Call, asked: &Resource, object: &mut Value) {
+    let kind = Kind::root(decode::shape(asked));
+    if !object["metadata"].is_object() {
+        object["metadata"] = json!({});
+    }
+    entries::take(object);
+    let set = of_new(asked, object, &kind);
+    let owner = Owner { api_version: asked.api_version(), ..owner(call) };
+    let entry = (!set.is_empty()).then(|| owner.entry_of(set.into(), &call.now()));
+    entries::set(object, entry.into_iter().collect());
+}
+
 /// What whoever makes an object owns of it.
 fn of_new(resource: &Resource, object: &Value, kind: &Kind) -> Map<String, Value> {
     let has_status = resource.has_status();

@@ -4,7 +4,14 @@
 //!
 //! Upstream: k8s.io/apiserver/pkg/endpoints/metrics.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 
@@ -20,6 +27,20 @@ pub(crate) struct Metrics {
     requests: Mutex<BTreeMap<Kind, Counts>>,
     /// By operation, whether it was refused, and step.
     admission: Mutex<BTreeMap<(&'static str, bool, &'static str), Steps>>,
+    /// Reads and writes that are not answered yet.
+    running: [AtomicU64; 2],
+}
+
+/// A request that is being answered, until it is dropped.
+pub(crate) struct Running {
+    metrics: Arc<Metrics>,
+    kind: usize,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.metrics.running[self.kind].fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// What requests are counted by.
@@ -98,6 +119,12 @@ fn scope(info: &RequestInfo) -> &'static str {
 }
 
 impl Metrics {
+    pub(crate) fn begin(self: &Arc<Self>, verb: &str) -> Running {
+        let kind = usize::from(!matches!(verb, "get" | "list" | "watch"));
+        self.running[kind].fetch_add(1, Ordering::Relaxed);
+        Running { metrics: self.clone(), kind }
+    }
+
     /// What admission took for a request. Upstream's words: `type` is `admit` or `validate`.
     pub(crate) fn admission(
         &self,
@@ -155,6 +182,17 @@ impl Metrics {
             text.push_str(&format!("{NAME}_count{{{labels}}} {timed}\n"));
         }
         drop(requests);
+        text.push_str(
+            "# HELP apiserver_current_inflight_requests Maximal number of currently used inflight \
+             request limit of this apiserver per request kind in last second.\n\
+             # TYPE apiserver_current_inflight_requests gauge\n",
+        );
+        for (kind, count) in ["readOnly", "mutating"].iter().zip(&self.running) {
+            let count = count.load(Ordering::Relaxed);
+            text.push_str(&format!(
+                "apiserver_current_inflight_requests{{request_kind=\"{kind}\"}} {count}\n"
+            ));
+        }
         self.write_admission(text);
     }
 

@@ -212,6 +212,7 @@ impl Server {
         let query = head.uri.query().unwrap_or_default();
         let limit = if is_long { deadline::LONGEST } else { deadline::of(query)? };
         let user = self.user(&mut head, &info, &notes).await?;
+        let running = (!is_long).then(|| self.metrics.begin(&info.verb));
         let permit = if info.verb == "watch" || !is_long {
             let (class, permit) = self.flow.admit(&user, &info, limit / PART_TO_WAIT).await;
             notes.lock().class = class;
@@ -233,7 +234,7 @@ impl Server {
             answer
         } else {
             let result = tokio::time::timeout(limit, work).await;
-            drop(permit);
+            drop((permit, running));
             result.unwrap_or_else(|_| Err(Status::timeout(TIMED_OUT)))
         }
     }

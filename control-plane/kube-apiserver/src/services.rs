@@ -118,6 +118,18 @@ impl Allocator {
         if spec["type"] == "ExternalName" {
             return Ok(());
         }
+        let selects = spec["selector"].as_object().is_some_and(|it| !it.is_empty());
+        if spec["clusterIP"] == "None" && !selects {
+            self.set_any_family(spec);
+            return Ok(());
+        }
+        if spec["ipFamilyPolicy"].is_null() {
+            spec["ipFamilyPolicy"] = "SingleStack".into();
+        }
+        if spec["ipFamilyPolicy"] == "RequireDualStack" {
+            let why = "this cluster is not configured for dual-stack services";
+            return Err(FieldError::invalid("spec.ipFamilyPolicy", "RequireDualStack", why));
+        }
         let asked = spec["ipFamilies"].as_array().cloned().unwrap_or_default();
         for (index, family) in asked.iter().enumerate() {
             if family != self.family() {
@@ -130,6 +142,21 @@ impl Allocator {
             spec["ipFamilies"] = json!([self.family()]);
         }
         Ok(())
+    }
+
+    /// Endpoints that somebody writes by hand can be of either family, whichever the cluster has.
+    fn set_any_family(&self, spec: &mut Value) {
+        if spec["ipFamilyPolicy"].is_null() {
+            spec["ipFamilyPolicy"] = "RequireDualStack".into();
+        }
+        let mut families = spec["ipFamilies"].as_array().cloned().unwrap_or_default();
+        if families.is_empty() {
+            families.push(self.family().into());
+        }
+        if families.len() < 2 && spec["ipFamilyPolicy"] != "SingleStack" {
+            families.push(if families[0] == "IPv4" { "IPv6" } else { "IPv4" }.into());
+        }
+        spec["ipFamilies"] = Value::Array(families);
     }
 
     /// Fills in what a Service needs, and says what it takes and gives back; nothing for other

@@ -3,12 +3,13 @@
 //!
 //! Upstream: the `PrepareForCreate` and `PrepareForUpdate` strategies in pkg/registry.
 
+mod own_fields;
 mod pod_warnings;
+mod pods;
 mod status_metadata;
 mod typed_status;
 mod warnings;
 
-use api_kube::finalizers;
 use serde_json::{Map, Value, json};
 
 pub(crate) use self::warnings::{of as warnings, of_update as update_warnings, without_twins};
@@ -91,24 +92,27 @@ pub(crate) fn prepare_create(call: &Call, object: &mut Value) {
     }
     match (resource.group.as_str(), resource.plural.as_str()) {
         ("", "namespaces") => {
-            object["spec"]["finalizers"] = json!([finalizers::NAMESPACE]);
+            own_fields::hold_namespace(object);
             object["status"] = json!({ "phase": "Active" });
         }
-        ("", "persistentvolumeclaims" | "persistentvolumes") => {
+        ("", "persistentvolumeclaims") => {
+            own_fields::both_sources(object);
             object["status"] = json!({ "phase": "Pending" });
         }
-        ("", "pods") => {
-            object["status"] = json!({ "phase": "Pending", "observedGeneration": 1 });
-            fields(object.get_mut("status").expect("just set")).remove("observedGeneration");
-            if let Some(spec) = object["spec"].as_object_mut() {
-                spec.remove("ephemeralContainers");
-            }
+        ("", "persistentvolumes") => {
+            object["status"] = json!({ "phase": "Pending" });
+            own_fields::date_phase(None, object, &call.now());
         }
-        ("certificates.k8s.io", _) => sign_request(call, object),
+        ("", "pods") => {
+            object["status"] = json!({ "phase": "Pending" });
+            pods::apply_label_keys(object);
+        }
+        ("certificates.k8s.io", "certificatesigningrequests") => sign_request(call, object),
         ("admissionregistration.k8s.io", "validatingadmissionpolicies") => {
             policy::status::prepare(&call.server.catalog(), object);
         }
         ("batch", "jobs") => crate::jobs::generate_selector(object),
+        ("resource.k8s.io", "resourceslices") => own_fields::date_taints(object, &call.now()),
         ("apiextensions.k8s.io", _) => {
             crate::custom_resources::prepare(object, &call.now(), &call.server.catalog());
         }
@@ -119,8 +123,12 @@ pub(crate) fn prepare_create(call: &Call, object: &mut Value) {
             crate::services::prepare_range(object, &call.now());
         }
         ("resource.k8s.io", "resourceslices") => date_taints(object, &call.now()),
+        ("apps", "daemonsets") => {
+            own_fields::first_template(object);
+            empty_status(object);
+        }
         ("", "services" | "replicationcontrollers")
-        | ("apps", "deployments" | "replicasets" | "daemonsets" | "statefulsets") => {
+        | ("apps", "deployments" | "replicasets" | "statefulsets") => {
             empty_status(object);
         }
         ("policy", "poddisruptionbudgets")
@@ -200,6 +208,14 @@ pub(crate) fn prepare_update(call: &Call, part: Part, old: &Value, new: &mut Val
         copy(&value, &mut new["metadata"], field);
     }
     fields(&mut new["metadata"]).remove("selfLink");
+    match (resource.group.as_str(), resource.plural.as_str(), part) {
+        ("", "pods", Part::Status) => pods::complete_status(old, new),
+        ("", "persistentvolumes", Part::Status) => {
+            own_fields::date_phase(Some(old), new, &call.now());
+        }
+        ("resource.k8s.io", "resourceslices", _) => own_fields::date_taints(new, &call.now()),
+        _ => {}
+    }
     if resource.is("certificates.k8s.io", "certificatesigningrequests") && part != Part::Whole {
         prepare_signing_request(call, part, old, new);
     }
@@ -279,7 +295,6 @@ fn keep_pod_but(part: Part, old: &Value, new: &mut Value) {
 fn prepare_signing_request(call: &Call, part: Part, old: &Value, new: &mut Value) {
     let spec = old["spec"].clone();
     new["spec"] = spec;
-    let is_approval = |it: &&Value| matches!(it["type"].as_str(), Some("Approved" | "Denied"));
     if part == Part::Approval {
         // Only conditions; a certificate is issued through the status.
         let mut status = old["status"].clone();
@@ -289,12 +304,19 @@ fn prepare_signing_request(call: &Call, part: Part, old: &Value, new: &mut Value
         copy(&new["status"], &mut status, "conditions");
         new["status"] = status;
     } else if part == Part::Status {
-        let approvals = old["status"]["conditions"].as_array().into_iter().flatten();
-        let mut conditions: Vec<Value> = approvals.filter(is_approval).cloned().collect();
-        let others = new["status"]["conditions"].as_array().into_iter().flatten();
-        conditions.extend(others.filter(|it| !is_approval(it)).cloned());
-        if !conditions.is_empty() || new["status"]["conditions"].is_array() {
-            new["status"]["conditions"] = conditions.into();
+        // As many as there were are those that there were; others are refused.
+        for kind in ["Approved", "Denied"] {
+            let of = |object: &Value| -> Vec<Value> {
+                let all = object["status"]["conditions"].as_array().into_iter().flatten();
+                all.filter(|it| it["type"] == kind).cloned().collect()
+            };
+            let known = of(old);
+            if known.len() != of(new).len() {
+                continue;
+            }
+            let own = new["status"].get_mut("conditions").and_then(Value::as_array_mut);
+            let own = own.into_iter().flatten().filter(|it| it["type"] == kind);
+            own.zip(known).for_each(|(it, known)| *it = known);
         }
     }
     let now = call.now();
@@ -319,6 +341,7 @@ pub(crate) fn fix_update(resource: &Resource, part: Part, old: &Value, new: &mut
     match (resource.group.as_str(), resource.plural.as_str()) {
         ("", "services") => crate::services::keep_allocations(old, new),
         ("", "namespaces") => copy_into_spec(old, new, "finalizers"),
+        ("apps", "daemonsets") => own_fields::next_template(old, new),
         ("", "pods") => {
             for field in
                 ["priority", "priorityClassName", "preemptionPolicy", "ephemeralContainers"]
@@ -332,6 +355,20 @@ pub(crate) fn fix_update(resource: &Resource, part: Part, old: &Value, new: &mut
             copy_into_spec(old, new, "selector");
         }
         _ => {}
+    }
+}
+
+/// A field that was one and the list of which it is the first: each says what the other does, and the
+/// single one is right where they differ.
+pub(crate) fn first_of(object: &mut Value, single: &str, list: &str, key: Option<&str>) {
+    let inner = |it: &Value| key.map_or_else(|| it.clone(), |key| it[key].clone());
+    let first = object[list].as_array().and_then(|it| it.first()).map(inner);
+    let own = object[single].as_str().unwrap_or_default().to_owned();
+    match first {
+        Some(first) if own.is_empty() => object[single] = first,
+        None if own.is_empty() => {}
+        Some(first) if first == own => {}
+        _ => object[list] = key.map_or_else(|| json!([own]), |key| json!([{ key: own }])),
     }
 }
 
@@ -356,7 +393,14 @@ pub(crate) fn bump_generation(resource: &Resource, part: Part, old: &Value, new:
             .filter(|it| !matches!(it.as_str(), "metadata" | "status"))
             .any(|name| a.get(name) != b.get(name))
     };
-    if differs(old, new) || differs(new, old) {
+    // Who follows a Deployment is told of its annotations, who routes by a slice of its labels.
+    let part_of_it = match resource.plural.as_str() {
+        "deployments" => "annotations",
+        "endpointslices" => "labels",
+        _ => "generation",
+    };
+    let noted = |it: &Value| it["metadata"][part_of_it].clone();
+    if differs(old, new) || differs(new, old) || noted(old) != noted(new) {
         let generation = old["metadata"]["generation"].as_i64().unwrap_or_default();
         new["metadata"]["generation"] = (generation + 1).into();
     }

@@ -9,9 +9,10 @@ use serde_json::Value;
 
 use crate::{
     admission::{self, Operation},
-    authn, authz, decode,
+    authn, authz, decode, managed_fields,
     render::Answer,
     request::RequestInfo,
+    resources::Resource,
     server::Call,
     status::Status,
     strategy::Part,
@@ -56,6 +57,10 @@ pub(crate) async fn review(call: &mut Call) -> Result<Answer, Status> {
     }
     let mut body = write::decode(call)?;
     create::set_namespace(call, &mut body)?;
+    // These are answered by new objects, which have nothing of the client's.
+    if !matches!(&*call.resource.plural, "selfsubjectreviews" | "selfsubjectrulesreviews") {
+        managed_fields::on_review(call, &call.resource, &mut body);
+    }
     admission::admit(call, Operation::Create, None, &mut body).await?;
     let (server, user, info) = (call.server.clone(), call.user.clone(), call.info.clone());
     let answer = match info.group.as_str() {
@@ -74,12 +79,23 @@ async fn token(call: &mut Call) -> Result<Answer, Status> {
     if request.is_object() {
         request["kind"] = "TokenRequest".into();
         request["apiVersion"] = "authentication.k8s.io/v1".into();
+        managed_fields::on_review(call, &token_request(), &mut request);
         admission::admit(call, Operation::Create, None, &mut request).await?;
     }
     let allowed = allowed_audiences(call, &request).await;
     let authenticator = &call.server.authenticator;
     let answer = authenticator.create_token(&call.user, &call.info, request, &allowed)?;
     Ok(Answer::Object(StatusCode::CREATED, answer.to_string().into()))
+}
+
+fn token_request() -> Resource {
+    Resource {
+        group: "authentication.k8s.io".into(),
+        version: "v1".into(),
+        kind: "TokenRequest".into(),
+        schema: "io.k8s.api.authentication.v1.TokenRequest".into(),
+        ..Resource::default()
+    }
 }
 
 /// The audiences of a request for a token that the caller, a node, was allowed by name. Plugins that pull

@@ -3,16 +3,21 @@
 mod apply;
 mod apply_owners;
 mod cache;
+mod clients;
 mod conversion;
 mod crud;
 mod custom;
 mod definitions;
 mod documentation;
 mod every_resource;
+mod explain;
+mod health;
 mod hostile;
 mod managed_fields;
+mod measures;
 mod protobuf;
 mod protocol;
+mod reviews;
 mod services;
 mod subresources;
 mod two_servers;
@@ -36,6 +41,20 @@ impl Cluster {
 
     pub(crate) async fn over(store: mvcc::Store) -> Self {
         let config = Config::new(store, clock::Clock::system());
+        Self { api: ApiServer::start(config).await.unwrap() }
+    }
+
+    /// A server that signs tokens for service accounts.
+    pub(crate) async fn start_with_tokens() -> Self {
+        let mut config = Config::new(mvcc::Store::memory(), clock::Clock::system());
+        let key = pki::ServiceAccountKey::generate().unwrap();
+        config.authn.service_accounts = Some(crate::authn::ServiceAccounts {
+            issuer: "https://issuer".into(),
+            audiences: vec!["https://issuer".into()],
+            jwks_uri: "https://issuer/openid/v1/jwks".into(),
+            keys: crate::authn::SigningKeys::new(vec![key]),
+            legacy_keys: crate::authn::SigningKeys::default(),
+        });
         Self { api: ApiServer::start(config).await.unwrap() }
     }
 

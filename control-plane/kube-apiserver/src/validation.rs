@@ -4,21 +4,22 @@
 //! validator gathers all faults rather than stopping at the first.
 //!
 //! Upstream: pkg/apis/*/validation.
-//!
-//! Deviation: fields that nothing here acts on (cloud volume sources and the like) are checked for
-//! their types only; so is what [`resource`] names.
 
 mod admission;
+mod autoscaler;
 mod batch;
 mod certificates;
 mod cluster;
 mod config;
 mod custom;
+mod endpoints;
 mod events;
 mod fields;
 mod flow;
+mod ingress;
 mod metadata;
-mod network;
+mod network_policy;
+mod node_selector;
 mod pod;
 mod pod_update;
 mod policies;
@@ -26,7 +27,10 @@ mod probes;
 mod ranges;
 mod rbac;
 mod resource;
+mod service;
+mod signing_requests;
 mod stop_signal;
+mod storage;
 mod usage;
 mod volumes;
 mod workloads;
@@ -34,11 +38,7 @@ mod workloads;
 pub(crate) use self::custom::{formats, rules};
 use serde_json::Value;
 
-use crate::{
-    resources::{Resource, meta},
-    status::FieldError,
-    strategy::Part,
-};
+use crate::{resources::Resource, status::FieldError, strategy::Part};
 
 /// The faults found so far, and where we are.
 #[derive(Debug, Default)]
@@ -66,6 +66,10 @@ impl Faults {
         why: impl Into<String>,
     ) {
         self.add(FieldError::invalid(field, value, why));
+    }
+
+    pub(super) fn forbidden(&mut self, field: impl Into<String>, why: impl Into<String>) {
+        self.add(FieldError::forbidden(field, why));
     }
 
     /// One `Invalid value` per message.
@@ -126,69 +130,70 @@ pub(crate) fn create(resource: &Resource, object: &Value) -> Vec<FieldError> {
         custom::validate(&mut faults, custom, object, None);
         return faults.found;
     }
-    if resource.is("apiextensions.k8s.io", "customresourcedefinitions") {
-        custom::definition_create(&mut faults, object);
-    } else {
-        body(&mut faults, resource, object);
-    }
-    if resource.is("certificates.k8s.io", "clustertrustbundles") {
-        certificates::trust_anchors(&mut faults, object);
-    }
+    body(&mut faults, resource, object, None);
+    created(&mut faults, resource, object);
     faults.found
 }
 
 pub(crate) fn update(resource: &Resource, part: Part, old: &Value, new: &Value) -> Vec<FieldError> {
     let mut faults = Faults::default();
-    metadata::update(&mut faults, new);
+    metadata::update(&mut faults, resource, new);
     if let Some(custom) = &resource.custom {
         custom::validate(&mut faults, custom, new, Some(old));
         return faults.found;
     }
     if resource.is("events.k8s.io", "events") {
         events::update(&mut faults, old, new);
-    } else if part == Part::Main {
-        body(&mut faults, resource, new);
-        changes(&mut faults, resource, old, new);
-    } else if part == Part::EphemeralContainers {
-        pod::ephemeral(&mut faults, old, new);
-    } else if part == Part::Status && resource.group == "apiextensions.k8s.io" {
-        custom::definition_status(&mut faults, new);
-    } else if part == Part::Status && resource.is("resource.k8s.io", "resourceclaims") {
-        resource::claim_status(&mut faults, old, new);
+    } else if resource.is("certificates.k8s.io", "certificatesigningrequests") {
+        signing_requests::update(&mut faults, part, old, new);
+    } else {
+        match part {
+            Part::Main => {
+                body(&mut faults, resource, new, Some(old));
+                changes(&mut faults, resource, old, new);
+            }
+            Part::Status => status(&mut faults, resource, old, new),
+            Part::EphemeralContainers => pod_update::ephemeral(&mut faults, old, new),
+            Part::Resize => pod_update::resize(&mut faults, old, new),
+            Part::Finalize => metadata::namespace_finalizers(&mut faults, new),
+            Part::Approval | Part::Whole => {}
+        }
     }
     faults.found
 }
 
 /// Why an address cannot be an endpoint of a Service.
 pub(crate) fn endpoint_address(address: std::net::IpAddr) -> Option<&'static str> {
-    network::special(address)
+    endpoints::special(address)
 }
 
-/// What must hold of an object by itself.
-fn body(faults: &mut Faults, resource: &Resource, object: &Value) {
+/// What must hold of an object by itself; some of what was accepted before stays accepted.
+fn body(faults: &mut Faults, resource: &Resource, object: &Value, old: Option<&Value>) {
     match (resource.group.as_str(), resource.plural.as_str()) {
-        ("", "pods") => pod::spec(faults, "spec", &object["spec"]),
+        ("", "pods") if old.is_none() => pod::create(faults, object),
+        ("", "pods") => pod::pod(faults, object),
         ("", "podtemplates") => pod::template(faults, "template", &object["template"]),
         ("", "replicationcontrollers") => workloads::replication_controller(faults, object),
-        ("", "services") => network::service(faults, object),
-        ("", "endpoints") => network::endpoints(faults, object),
+        ("", "services") => service::check(faults, object),
+        ("", "endpoints") => endpoints::endpoints(faults, object),
         ("", "configmaps") => config::config_map(faults, object),
         ("", "secrets") => config::secret(faults, object),
         ("", "nodes") => cluster::node(faults, object),
-        ("", "persistentvolumes") => cluster::volume(faults, object),
-        ("", "persistentvolumeclaims") => cluster::claim(faults, "spec", &object["spec"]),
+        ("", "persistentvolumes") => storage::volume(faults, object),
+        ("", "persistentvolumeclaims") => storage::claim(faults, "spec", &object["spec"]),
         ("", "events") => events::event(faults, object, false),
         ("events.k8s.io", _) => events::create(faults, object),
         ("", "limitranges") => usage::limit_range(faults, object),
         ("", "resourcequotas") => usage::quota(faults, object),
+        ("", "namespaces") => metadata::namespace_finalizers(faults, object),
         ("apps", _) => workloads::validate(faults, resource, object),
-        ("batch", "jobs") => batch::job(faults, "spec", &object["spec"], meta(object, "uid")),
-        ("batch", "cronjobs") => batch::cron_job(faults, object),
-        ("autoscaling", _) => workloads::autoscaler(faults, object),
+        ("batch", "jobs") => batch::job(faults, object),
+        ("autoscaling", _) => autoscaler::check(faults, object, autoscaler::lowest(old)),
         ("policy", _) => workloads::budget(faults, object),
-        ("discovery.k8s.io", _) => network::slice(faults, object),
-        ("networking.k8s.io", "networkpolicies") => network::policy(faults, object),
-        ("networking.k8s.io", "ingresses") => network::ingress(faults, object),
+        ("discovery.k8s.io", _) => endpoints::slice(faults, object),
+        ("networking.k8s.io", "networkpolicies") => network_policy::check(faults, object),
+        ("networking.k8s.io", "ingresses") => ingress::check(faults, object, old),
+        ("networking.k8s.io", "ingressclasses") => ingress::class(faults, object),
         ("networking.k8s.io", "ipaddresses") => ranges::address(faults, object),
         ("networking.k8s.io", "servicecidrs") => ranges::range(faults, object),
         ("flowcontrol.apiserver.k8s.io", "flowschemas") => flow::schema(faults, object),
@@ -199,8 +204,7 @@ fn body(faults: &mut Faults, resource: &Resource, object: &Value) {
         ("certificates.k8s.io", "clustertrustbundles") => {
             certificates::trust_bundle(faults, object);
         }
-        ("certificates.k8s.io", _) => certificates::signing_request(faults, object),
-        ("storage.k8s.io", "storageclasses") => faults.text("provisioner", &object["provisioner"]),
+        ("storage.k8s.io", plural) => storage::class(faults, plural, object),
         ("node.k8s.io", _) => cluster::runtime_class(faults, object),
         ("admissionregistration.k8s.io", plural) => match plural {
             "validatingadmissionpolicies" => policies::policy(faults, object),
@@ -212,7 +216,25 @@ fn body(faults: &mut Faults, resource: &Resource, object: &Value) {
         // What is checked against the old state, too, is checked with it.
         ("apiextensions.k8s.io", _) => {}
         ("apiregistration.k8s.io", _) => cluster::api_service(faults, object),
-        ("resource.k8s.io", plural) => resource::validate(faults, plural, object),
+        ("resource.k8s.io", plural) => resource::validate(faults, plural, object, old),
+        _ => {}
+    }
+}
+
+/// What must hold of new objects alone.
+fn created(faults: &mut Faults, resource: &Resource, object: &Value) {
+    match (resource.group.as_str(), resource.plural.as_str()) {
+        ("batch", "jobs") => batch::created(faults, object),
+        ("batch", "cronjobs") => batch::cron_job(faults, object),
+        ("networking.k8s.io", "ingresses") => ingress::create(faults, object),
+        ("storage.k8s.io", "volumeattachments") => storage::new_attachment(faults, object),
+        ("apiextensions.k8s.io", _) => custom::definition_create(faults, object),
+        ("certificates.k8s.io", "certificatesigningrequests") => {
+            signing_requests::create(faults, object);
+        }
+        ("certificates.k8s.io", "clustertrustbundles") => {
+            certificates::trust_anchors(faults, object);
+        }
         _ => {}
     }
 }
@@ -221,13 +243,15 @@ fn body(faults: &mut Faults, resource: &Resource, object: &Value) {
 fn changes(faults: &mut Faults, resource: &Resource, old: &Value, new: &Value) {
     match (resource.group.as_str(), resource.plural.as_str()) {
         ("", "pods") => pod_update::check(faults, old, new),
-        ("", "services") => network::service_update(faults, old, new),
+        ("", "services") => service::update(faults, old, new),
         ("", "configmaps" | "secrets") => config::update(faults, old, new),
         ("", "resourcequotas") => usage::quota_update(faults, old, new),
         ("", "nodes") => cluster::node_update(faults, old, new),
-        ("", "persistentvolumeclaims") => cluster::claim_update(faults, old, new),
+        ("", "persistentvolumes") => storage::volume_update(faults, old, new),
+        ("", "persistentvolumeclaims") => storage::claim_update(faults, old, new),
         ("apps", _) => workloads::update(faults, resource, old, new),
         ("batch", "jobs") => batch::job_update(faults, old, new),
+        ("batch", "cronjobs") => batch::cron_job_update(faults, old, new),
         ("discovery.k8s.io", _) => {
             faults.immutable("addressType", &old["addressType"], &new["addressType"]);
         }
@@ -237,17 +261,45 @@ fn changes(faults: &mut Faults, resource: &Resource, old: &Value, new: &Value) {
             faults.invalid("roleRef", new["roleRef"].clone(), "cannot change roleRef");
         }
         ("scheduling.k8s.io", _) => cluster::priority_class_update(faults, old, new),
-        ("storage.k8s.io", "storageclasses") => cluster::storage_class_update(faults, old, new),
+        ("storage.k8s.io", plural) => storage::class_update(faults, plural, old, new),
         ("certificates.k8s.io", "clustertrustbundles") => {
             certificates::trust_bundle_update(faults, old, new);
         }
+        ("networking.k8s.io", "ingressclasses") => ingress::class_update(faults, old, new),
         ("networking.k8s.io", "ipaddresses") => {
-            faults.immutable("spec", &old["spec"], &new["spec"]);
+            faults.immutable(
+                "spec.parentRef",
+                &old["spec"]["parentRef"],
+                &new["spec"]["parentRef"],
+            );
         }
         ("networking.k8s.io", "servicecidrs") => ranges::range_update(faults, old, new),
         ("node.k8s.io", _) => faults.immutable("handler", &old["handler"], &new["handler"]),
         ("apiextensions.k8s.io", _) => custom::definition_update(faults, old, new),
         ("resource.k8s.io", plural) => resource::update(faults, plural, old, new),
+        _ => {}
+    }
+}
+
+/// What must hold of a status, and of how it changes.
+fn status(faults: &mut Faults, resource: &Resource, old: &Value, new: &Value) {
+    match (resource.group.as_str(), resource.plural.as_str()) {
+        ("", "pods") => pod_update::status(faults, old, new),
+        ("", "nodes") => cluster::node_update(faults, old, new),
+        ("", "services") => service::load_balancer_status(faults, new, true),
+        ("networking.k8s.io", "ingresses") => service::load_balancer_status(faults, new, false),
+        ("", "namespaces") => metadata::namespace_phase(faults, new),
+        ("", "persistentvolumeclaims") => storage::claim_status(faults, new),
+        ("", "resourcequotas") => usage::quota_status(faults, new),
+        ("batch", "jobs") => batch::status(faults, old, new),
+        ("" | "apps" | "policy" | "autoscaling", _) => {
+            workloads::status(faults, resource, old, new);
+        }
+        ("storage.k8s.io", "volumeattachments") => {
+            storage::class(faults, "volumeattachments", new);
+        }
+        ("apiextensions.k8s.io", _) => custom::definition_status(faults, new),
+        ("resource.k8s.io", "resourceclaims") => resource::claim_status(faults, old, new),
         _ => {}
     }
 }

@@ -28,13 +28,12 @@ pub(super) fn service(object: &mut Value) {
     let kind = spec["type"].as_str().unwrap_or_default().to_owned();
     if kind != "ExternalName" {
         or(spec, "internalTrafficPolicy", json!("Cluster"));
-        // The family is the cluster's, and comes with the address.
-        or(spec, "ipFamilyPolicy", json!("SingleStack"));
         if spec["clusterIP"] == "None" {
             or(spec, "clusterIPs", json!(["None"]));
         }
     }
-    if matches!(kind.as_str(), "NodePort" | "LoadBalancer") {
+    let has_external = spec["externalIPs"].as_array().is_some_and(|it| !it.is_empty());
+    if matches!(kind.as_str(), "NodePort" | "LoadBalancer") || kind == "ClusterIP" && has_external {
         or(spec, "externalTrafficPolicy", json!("Cluster"));
     }
     if kind == "LoadBalancer" {

@@ -1,16 +1,14 @@
 //! Defaults of pods and pod templates.
 
+mod level;
+
 use serde_json::{Value, json};
 
-use super::{at, each, or, or_text};
+use super::{at, each, or, or_text, sources};
 
+/// What a pod has beyond its template: a template without it stays as it was written.
 pub(super) fn pod(pod: &mut Value) {
-    let spec = at(pod, "spec");
-    self::spec(spec);
-    // A template keeps what it says, with a warning.
-    if spec["terminationGracePeriodSeconds"].as_i64().is_some_and(|it| it < 0) {
-        spec["terminationGracePeriodSeconds"] = 1.into();
-    }
+    of_pod(at(pod, "spec"));
     let Some(status) = pod.get_mut("status") else { return };
     for list in ["initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses"] {
         for container in each(status, list) {
@@ -20,30 +18,45 @@ pub(super) fn pod(pod: &mut Value) {
     }
 }
 
+fn of_pod(spec: &mut Value) {
+    self::spec(spec);
+    // A template keeps what it says, with a warning.
+    if spec["terminationGracePeriodSeconds"].as_i64().is_some_and(|it| it < 0) {
+        spec["terminationGracePeriodSeconds"] = 1.into();
+    }
+    or(spec, "enableServiceLinks", json!(true));
+    let is_host_network = spec["hostNetwork"] == true;
+    for list in ["initContainers", "containers"] {
+        for container in each(spec, list) {
+            requests(container);
+            for port in each(container, "ports").filter(|_| is_host_network) {
+                if port["hostPort"].as_i64().unwrap_or_default() == 0 {
+                    port["hostPort"] = port["containerPort"].clone();
+                }
+            }
+        }
+    }
+    level::apply(spec);
+}
+
 pub(super) fn template(template: &mut Value) {
     at(template, "metadata");
     spec(at(template, "spec"));
 }
 
-pub(super) fn spec(spec: &mut Value) {
+fn spec(spec: &mut Value) {
     or_text(spec, "restartPolicy", "Always");
     or_text(spec, "dnsPolicy", "ClusterFirst");
     or_text(spec, "schedulerName", "default-scheduler");
     or(spec, "terminationGracePeriodSeconds", json!(30));
     or(spec, "securityContext", json!({}));
-    or(spec, "enableServiceLinks", json!(true));
     mirror_service_account(spec);
-    let is_host_network = spec["hostNetwork"] == true;
     for list in ["initContainers", "containers", "ephemeralContainers"] {
-        for container in each(spec, list) {
-            self::container(container);
-            if is_host_network {
-                for port in each(container, "ports") {
-                    let number = port["containerPort"].clone();
-                    or(port, "hostPort", number);
-                }
-            }
-        }
+        each(spec, list).for_each(container);
+    }
+    super::round(spec, "overhead");
+    if spec["resources"].is_object() {
+        amounts(at(spec, "resources"));
     }
     for volume in each(spec, "volumes") {
         self::volume(volume);
@@ -66,13 +79,16 @@ fn container(container: &mut Value) {
     or_text(container, "terminationMessagePolicy", "File");
     let policy = pull_policy(container["image"].as_str().unwrap_or_default());
     or_text(container, "imagePullPolicy", policy);
-    resources(container);
+    amounts(at(container, "resources"));
     for port in each(container, "ports") {
         or_text(port, "protocol", "TCP");
     }
     for variable in each(container, "env") {
         if let Some(field) = variable.pointer_mut("/valueFrom/fieldRef") {
             or_text(field, "apiVersion", "v1");
+        }
+        if let Some(file) = variable.pointer_mut("/valueFrom/fileKeyRef") {
+            or(file, "optional", json!(false));
         }
     }
     for name in ["livenessProbe", "readinessProbe", "startupProbe"] {
@@ -100,12 +116,15 @@ fn pull_policy(image: &str) -> &'static str {
 }
 
 /// Requests follow limits where they are absent.
-fn resources(container: &mut Value) {
+fn requests(container: &mut Value) {
     let resources = at(container, "resources");
     let limits = resources["limits"].as_object().cloned().unwrap_or_default();
     for (name, limit) in limits {
         or(at(resources, "requests"), &name, limit);
     }
+}
+
+fn amounts(resources: &mut Value) {
     for kind in ["limits", "requests"] {
         let amounts = resources.get_mut(kind).and_then(Value::as_object_mut);
         for (_, amount) in amounts.into_iter().flatten() {
@@ -113,6 +132,7 @@ fn resources(container: &mut Value) {
                 *amount = number.to_string().into();
             }
         }
+        super::round(resources, kind);
     }
 }
 
@@ -153,9 +173,12 @@ fn volume(volume: &mut Value) {
             or(at(volume, source), "defaultMode", json!(FILE_MODE));
         }
     }
-    if volume["hostPath"].is_object() {
-        or(at(volume, "hostPath"), "type", json!(""));
+    if volume["image"].is_object() {
+        let image = at(volume, "image");
+        let policy = pull_policy(image["reference"].as_str().unwrap_or_default());
+        or_text(image, "pullPolicy", policy);
     }
+    sources::apply(volume);
     for source in
         volume.pointer_mut("/projected/sources").and_then(Value::as_array_mut).into_iter().flatten()
     {
@@ -170,10 +193,7 @@ fn volume(volume: &mut Value) {
         field_references(at(volume, "downwardAPI"));
     }
     if let Some(claim) = volume.pointer_mut("/ephemeral/volumeClaimTemplate") {
-        or(at(claim, "spec"), "volumeMode", json!("Filesystem"));
-    }
-    if volume["iscsi"].is_object() {
-        or_text(at(volume, "iscsi"), "iscsiInterface", "default");
+        sources::claim(at(claim, "spec"));
     }
 }
 

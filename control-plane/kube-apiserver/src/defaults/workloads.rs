@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::{at, each, or, or_text, pod};
+use super::{at, each, or, or_text, pod, sources};
 
-/// Labels and selector that the older types take from their template.
+/// Labels that some types take from their template.
 fn labels_from_template(object: &mut Value) {
     let labels = object["spec"]["template"]["metadata"]["labels"].clone();
     if labels.as_object().is_none_or(serde_json::Map::is_empty) {
@@ -29,7 +29,6 @@ pub(super) fn replication_controller(object: &mut Value) {
 }
 
 pub(super) fn replica_set(object: &mut Value) {
-    labels_from_template(object);
     let spec = at(object, "spec");
     or(spec, "replicas", json!(1));
     pod::template(at(spec, "template"));
@@ -51,7 +50,6 @@ pub(super) fn deployment(object: &mut Value) {
 }
 
 pub(super) fn daemon_set(object: &mut Value) {
-    labels_from_template(object);
     let spec = at(object, "spec");
     or(spec, "revisionHistoryLimit", json!(10));
     let strategy = at(spec, "updateStrategy");
@@ -68,8 +66,11 @@ pub(super) fn stateful_set(object: &mut Value) {
     let spec = at(object, "spec");
     or_text(spec, "podManagementPolicy", "OrderedReady");
     let strategy = at(spec, "updateStrategy");
-    or_text(strategy, "type", "RollingUpdate");
-    if strategy["type"] == "RollingUpdate" {
+    if strategy["type"].as_str().unwrap_or_default().is_empty() {
+        strategy["type"] = "RollingUpdate".into();
+        at(strategy, "rollingUpdate");
+    }
+    if strategy["type"] == "RollingUpdate" && strategy["rollingUpdate"].is_object() {
         or(at(strategy, "rollingUpdate"), "partition", json!(0));
     }
     let retention = at(spec, "persistentVolumeClaimRetentionPolicy");
@@ -80,13 +81,15 @@ pub(super) fn stateful_set(object: &mut Value) {
     for claim in each(spec, "volumeClaimTemplates") {
         or_text(claim, "apiVersion", "v1");
         or_text(claim, "kind", "PersistentVolumeClaim");
-        or(at(claim, "spec"), "volumeMode", json!("Filesystem"));
+        sources::claim(at(claim, "spec"));
         or(claim, "status", json!({ "phase": "Pending" }));
     }
     pod::template(at(spec, "template"));
 }
 
-pub(super) fn job(spec: &mut Value) {
+pub(super) fn job(object: &mut Value) {
+    labels_from_template(object);
+    let spec = at(object, "spec");
     let (completions, parallelism) = (spec["completions"].clone(), spec["parallelism"].clone());
     if completions.is_null() && parallelism.is_null() {
         spec["completions"] = json!(1);
@@ -103,7 +106,7 @@ pub(super) fn job(spec: &mut Value) {
     let default_limit =
         if spec["backoffLimitPerIndex"].is_null() { 6 } else { i64::from(i32::MAX) };
     or(spec, "backoffLimit", json!(default_limit));
-    pod::template(at(spec, "template"));
+    job_template(spec);
 }
 
 pub(super) fn cron_job(object: &mut Value) {
@@ -117,8 +120,13 @@ pub(super) fn cron_job(object: &mut Value) {
     job_template(at(template, "spec"));
 }
 
-/// The Job of a CronJob: defaults that the Job itself gets when it is made are left to it.
+/// What a CronJob's Job has; the rest it gets when it is made.
 fn job_template(spec: &mut Value) {
+    for rule in spec.get_mut("podFailurePolicy").into_iter().flat_map(|it| each(it, "rules")) {
+        for pattern in each(rule, "onPodConditions") {
+            or_text(pattern, "status", "True");
+        }
+    }
     if spec["template"].is_object() {
         pod::template(at(spec, "template"));
     }
@@ -127,12 +135,27 @@ fn job_template(spec: &mut Value) {
 pub(super) fn autoscaler(object: &mut Value) {
     let spec = at(object, "spec");
     or(spec, "minReplicas", json!(1));
-    or(
-        spec,
-        "metrics",
-        json!([{
-            "type": "Resource",
-            "resource": { "name": "cpu", "target": { "type": "Utilization", "averageUtilization": 80 } },
-        }]),
-    );
+    if spec["metrics"].as_array().is_none_or(Vec::is_empty) {
+        let target = json!({ "type": "Utilization", "averageUtilization": 80 });
+        let resource = json!({ "name": "cpu", "target": target });
+        spec["metrics"] = json!([{ "type": "Resource", "resource": resource }]);
+    }
+    if spec["behavior"].is_object() {
+        let behavior = at(spec, "behavior");
+        rules(at(behavior, "scaleUp"), true);
+        rules(at(behavior, "scaleDown"), false);
+    }
+}
+
+/// How fast an autoscaler goes in a direction.
+fn rules(rules: &mut Value, is_up: bool) {
+    let percent = json!({ "type": "Percent", "value": 100, "periodSeconds": 15 });
+    if is_up {
+        let pods = json!({ "type": "Pods", "value": 4, "periodSeconds": 15 });
+        or(rules, "stabilizationWindowSeconds", json!(0));
+        or(rules, "policies", json!([pods, percent]));
+    } else {
+        or(rules, "policies", json!([percent]));
+    }
+    or(rules, "selectPolicy", json!("Max"));
 }

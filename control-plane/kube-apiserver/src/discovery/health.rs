@@ -8,7 +8,7 @@
 //!
 //! Upstream: `healthz` of k8s.io/apiserver.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{collections::BTreeSet, sync::atomic::Ordering, time::Duration};
 
 use http::{Response, StatusCode};
 use tracing::warn;
@@ -21,7 +21,12 @@ const CHECKS: [&str; 3] = ["ping", "log", "etcd"];
 /// What `/readyz` asks besides.
 const OF_READYZ: [&str; 2] = ["etcd-readiness", "informer-sync"];
 /// Done by the start, by upstream's names of what does it there.
-const STARTED: [&str; 7] = [
+const STARTED: [&str; 12] = [
+    "poststarthook/start-apiserver-admission-initializer",
+    "poststarthook/start-kube-apiserver-admission-initializer",
+    "poststarthook/generic-apiserver-start-informers",
+    "poststarthook/priority-and-fairness-filter",
+    "poststarthook/apiservice-openapi-controller",
     "poststarthook/crd-informer-synced",
     "poststarthook/start-service-ip-repair-controllers",
     "poststarthook/rbac/bootstrap-roles",
@@ -50,11 +55,11 @@ const LIMIT: Duration = Duration::from_secs(2);
 
 /// All checks but those that the query excludes.
 pub(super) async fn all(server: &Server, name: &str, query: &str) -> Response<Body> {
-    let excluded: Vec<String> =
+    let mut excluded: BTreeSet<String> =
         query_pairs(query).filter(|it| it.0 == "exclude").map(|it| it.1).collect();
     let (mut lines, mut is_well) = (String::new(), true);
     for check in checks(name) {
-        let found = if excluded.iter().any(|it| it == check) {
+        let found = if excluded.remove(check) {
             "[+]{} excluded: ok\n"
         } else if passes(server, check).await {
             "[+]{} ok\n"
@@ -63,6 +68,12 @@ pub(super) async fn all(server: &Server, name: &str, query: &str) -> Response<Bo
             "[-]{} failed: reason withheld\n"
         };
         lines.push_str(&found.replace("{}", check));
+    }
+    if !excluded.is_empty() {
+        let names: Vec<_> = excluded.iter().map(|it| format!("{it:?}")).collect();
+        let names = names.join(", ");
+        lines.push_str("warn: some health checks cannot be excluded: no matches for ");
+        lines.push_str(&format!("{names}\n"));
     }
     if !is_well {
         let mut response = plain(format!("{lines}{name} check failed\n"));
@@ -75,7 +86,7 @@ pub(super) async fn all(server: &Server, name: &str, query: &str) -> Response<Bo
     }
 }
 
-/// One check, by its name.
+/// One check of an endpoint, by its name.
 pub(super) async fn one(
     server: &Server,
     name: &str,

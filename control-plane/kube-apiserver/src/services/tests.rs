@@ -64,9 +64,16 @@ async fn an_ipv6_range_makes_services_of_that_family_alone() {
     make(&allocator, &mut any).await;
     let address: IpAddr = any["spec"]["clusterIP"].as_str().unwrap().parse().unwrap();
     assert!(allocator.cidr.contains(&address) && address.is_ipv6());
-    let mut headless = service("none", json!({"type": "ClusterIP", "clusterIP": "None"}));
+    let headless = json!({"type": "ClusterIP", "clusterIP": "None", "selector": {"a": "b"}});
+    let mut headless = service("none", headless);
     make(&allocator, &mut headless).await;
     assert_eq!(headless["spec"]["ipFamilies"], json!(["IPv6"]));
+    let mut by_hand = service("hand", json!({"type": "ClusterIP", "clusterIP": "None"}));
+    make(&allocator, &mut by_hand).await;
+    assert_eq!(by_hand["spec"]["ipFamilies"], json!(["IPv6", "IPv4"]), "endpoints of either");
+    assert_eq!(by_hand["spec"]["ipFamilyPolicy"], "RequireDualStack");
+    let both = json!({"type": "ClusterIP", "ipFamilyPolicy": "RequireDualStack"});
+    assert!(reserve(&allocator, &mut service("both", both)).is_err());
     for wrong in [json!({"ipFamilies": ["IPv4"]}), json!({"clusterIP": "10.100.0.7"})] {
         assert!(reserve(&allocator, &mut service("x", wrong.clone())).is_err(), "{wrong}");
     }
@@ -108,12 +115,15 @@ fn what_lies_outside_of_the_ranges_is_refused() {
 #[tokio::test]
 async fn headless_and_external_services_get_no_address() {
     let allocator = allocator();
-    for spec in [json!({"clusterIP": "None"}), json!({"type": "ExternalName"})] {
+    let headless = json!({"clusterIP": "None", "selector": {"a": "b"}});
+    for spec in [headless, json!({"type": "ExternalName"})] {
         let mut one = service("a", spec.clone());
         make(&allocator, &mut one).await;
         let is_headless = spec["clusterIP"] == "None";
-        let families = one["spec"].as_object_mut().unwrap().remove("ipFamilies");
+        let fields = one["spec"].as_object_mut().unwrap();
+        let (families, policy) = (fields.remove("ipFamilies"), fields.remove("ipFamilyPolicy"));
         assert_eq!(families, is_headless.then(|| json!(["IPv4"])));
+        assert_eq!(policy, is_headless.then(|| json!("SingleStack")));
         assert_eq!(one["spec"], spec);
     }
 }

@@ -283,7 +283,6 @@ async fn a_field_that_the_schema_lacks_or_that_stands_twice_is_not_applied() {
 }
 
 #[tokio::test]
-<<<<<<< HEAD
 async fn a_field_that_a_definitions_metadata_lacks_is_told_wherever_an_object_is_embedded() {
     let cluster = Cluster::start().await;
     let schema = json!({"type": "object", "properties": {
@@ -386,7 +385,8 @@ async fn what_is_described_follows_what_is_served() {
     assert_eq!(cluster.delete(&place).await.0, 200);
     assert!(described().await.is_empty());
 }
-=======
+
+#[tokio::test]
 async fn what_a_version_may_be_selected_by_is_part_of_its_openapi_documents() {
     let cluster = Cluster::start().await;
     let schema = json!({ "type": "object", "properties": { "host": { "type": "string" } } });
@@ -401,4 +401,3 @@ async fn what_a_version_may_be_selected_by_is_part_of_its_openapi_documents() {
         assert_eq!(*told, json!([{ "fieldPath": "host" }]));
     }
 }
->>>>>>> live1

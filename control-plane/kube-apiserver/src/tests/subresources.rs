@@ -1,5 +1,6 @@
 //! Scale, eviction, approval, finalize, and what Services are given.
 
+use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
 
 use super::Cluster;
@@ -7,6 +8,7 @@ use super::Cluster;
 const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/default/deployments";
 const PODS: &str = "/api/v1/namespaces/default/pods";
 const SERVICES: &str = "/api/v1/namespaces/default/services";
+const REQUEST: &str = include_str!("every_resource/request.txt");
 const BUDGETS: &str = "/apis/policy/v1/namespaces/default/poddisruptionbudgets";
 
 fn deployment() -> Value {
@@ -138,22 +140,28 @@ async fn a_dry_run_asked_for_in_the_body_deletes_nothing_and_still_asks_the_budg
 async fn approval_changes_conditions_and_issuing_changes_the_rest() {
     let cluster = Cluster::start().await;
     let path = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
-    let request = json!({"metadata": {"name": "r"}, "spec": {"request": "YQ==", "usages": ["client auth"],
-        "signerName": "example.com/x", "username": "forged"}});
+    let request = json!({"metadata": {"name": "r"}, "spec": {"request": REQUEST,
+        "usages": ["client auth"], "signerName": "example.com/x", "username": "forged"}});
     let (_, made) = cluster.post(path, request).await;
     assert_eq!(made["spec"]["username"], "admin");
     let mut approved = made.clone();
     approved["status"]["conditions"] =
         json!([{"type": "Approved", "status": "True", "reason": "R"}]);
-    approved["status"]["certificate"] = "c29tZQ==".into();
+    let certificate = BASE64_STANDARD.encode(pki::Ca::new("a").unwrap().certificate_pem());
+    approved["status"]["certificate"] = certificate.clone().into();
     let (code, approved) = cluster.put(&format!("{path}/r/approval"), approved).await;
     assert_eq!(code, 200, "{approved}");
     assert!(approved["status"].get("certificate").is_none());
     let condition = &approved["status"]["conditions"][0];
     assert!(condition["lastTransitionTime"].is_string());
-    let issued = json!({"status": {"certificate": "c29tZQ==", "conditions": null}});
-    let (_, issued) = cluster.patch(&format!("{path}/r/status"), "merge-patch+json", issued).await;
-    assert_eq!(issued["status"]["certificate"], "c29tZQ==");
+    let status = format!("{path}/r/status");
+    let patch =
+        |change: Value| cluster.patch(&status, "merge-patch+json", json!({"status": change}));
+    assert_eq!(patch(json!({"certificate": certificate, "conditions": null})).await.0, 422);
+    assert_eq!(patch(json!({"certificate": "c29tZQ=="})).await.0, 422);
+    let (code, issued) = patch(json!({"certificate": certificate})).await;
+    assert_eq!(code, 200, "{issued}");
+    assert_eq!(issued["status"]["certificate"], certificate.as_str());
     assert_eq!(issued["status"]["conditions"][0]["type"], "Approved");
 }
 

@@ -1,4 +1,4 @@
-//! Signing requests and trust bundles, and what both say about a signer.
+//! Trust bundles, and what they and signing requests say about a signer.
 //!
 //! Upstream: pkg/apis/certificates/validation, pkg/apis/core/validation/names.go.
 
@@ -15,19 +15,6 @@ const MAX_TRUST_BUNDLE_SIZE: usize = 1024 * 1024;
 const MAX_DOMAIN: usize = 253;
 /// A domain, a slash, a namespace, a dot, a name.
 const MAX_SIGNER_NAME: usize = MAX_DOMAIN + 1 + 63 + 1 + 253;
-
-pub(super) fn signing_request(faults: &mut Faults, object: &Value) {
-    let spec = &object["spec"];
-    faults.text("spec.request", &spec["request"]);
-    if spec["usages"].as_array().is_none_or(Vec::is_empty) {
-        faults.required("spec.usages");
-    }
-    signer_name(faults, "spec.signerName", text(spec, "signerName"));
-    if let Some(seconds) = spec["expirationSeconds"].as_i64().filter(|it| *it < 600) {
-        let why = "may not specify a duration less than 600 seconds (10 minutes)";
-        faults.invalid("spec.expirationSeconds", seconds, why);
-    }
-}
 
 /// `example.com/signer-name`.
 pub(super) fn signer_name(faults: &mut Faults, field: &str, name: &str) {

@@ -1,112 +1,64 @@
-//! Nodes, storage, leases, classes, certificate signing requests.
+//! Nodes, leases, classes, and servers of other APIs.
 
-use resources::Quantity;
 use serde_json::Value;
 
-use super::{Faults, fields, items, text};
+use super::{Faults, fields, items, node_selector, pod::requirements, text};
 use crate::{resources::meta, status::FieldError};
 
 /// User-made priorities end here; above are the system's.
 const HIGHEST_USER_PRIORITY: i64 = 1_000_000_000;
 
 pub(super) fn node(faults: &mut Faults, object: &Value) {
-    let spec = &object["spec"];
-    for (index, taint) in items(spec, "taints") {
-        let at = format!("metadata.taints[{index}]");
-        let key = text(taint, "key");
-        faults.each(&format!("{at}.key"), key, fields::qualified_name(key));
-        let value = text(taint, "value");
-        faults.each(&format!("{at}.value"), value, fields::label_value(value));
-        let supported = &["NoExecute", "NoSchedule", "PreferNoSchedule"];
-        faults.one_of(&format!("{at}.effect"), &taint["effect"], supported);
-        let twins = items(spec, "taints")
-            .take(index)
-            .filter(|(_, it)| it["key"] == taint["key"] && it["effect"] == taint["effect"]);
-        if twins.count() > 0 {
-            let mut error = FieldError::duplicate(at, taint.clone());
-            error.detail = "taints must be unique by key and effect pair".into();
-            faults.add(error);
+    node_selector::taints(faults, "metadata.taints", object);
+    node_resources(faults, &object["status"]);
+    let cidrs: Vec<&str> =
+        items(&object["spec"], "podCIDRs").filter_map(|(_, it)| it.as_str()).collect();
+    let field = "spec.podCIDRs";
+    for (index, cidr) in cidrs.iter().enumerate() {
+        let at = format!("{field}[{index}]");
+        fields::cidr(faults, &at, cidr);
+        if cidrs[..index].contains(cidr) {
+            faults.add(FieldError::duplicate(at, *cidr));
+        }
+    }
+    let of_four = cidrs.iter().filter(|it| !it.contains(':')).count();
+    if cidrs.len() > 2 || cidrs.len() == 2 && of_four != 1 {
+        let why = "may specify no more than one CIDR for each IP family";
+        faults.invalid(field, object["spec"]["podCIDRs"].clone(), why);
+    }
+}
+
+fn node_resources(faults: &mut Faults, status: &Value) {
+    for list in ["capacity", "allocatable"] {
+        for (name, amount) in status[list].as_object().into_iter().flatten() {
+            requirements::amount(faults, &format!("status.{list}.{name}"), name, amount);
         }
     }
 }
 
+/// Of the node or of its status: upstream looks at both with the same eyes.
 pub(super) fn node_update(faults: &mut Faults, old: &Value, new: &Value) {
+    node_resources(faults, &new["status"]);
+    let addresses: Vec<&Value> = items(&new["status"], "addresses").map(|(_, it)| it).collect();
+    for (index, it) in addresses.iter().enumerate() {
+        if addresses[..index].contains(it) {
+            let field = format!("status.addresses[{index}]");
+            faults.add(FieldError::duplicate(field, (*it).clone()));
+        }
+    }
     let (before, after) = (&old["spec"], &new["spec"]);
-    for (field, what) in [("podCIDR", "podCIDR"), ("providerID", "providerID")] {
-        let (before, after) = (text(before, field), text(after, field));
-        if !before.is_empty() && before != after {
-            let why = format!("node updates may not change {what} except from \"\" to valid");
-            faults.add(FieldError::forbidden(format!("spec.{field}"), why));
-        }
+    if items(before, "podCIDRs").next().is_some() && before["podCIDRs"] != after["podCIDRs"] {
+        let why = "node updates may not change podCIDR except from \"\" to valid";
+        faults.forbidden("spec.podCIDRs", why);
     }
-}
-
-pub(super) fn volume(faults: &mut Faults, object: &Value) {
-    let spec = &object["spec"];
-    if spec["accessModes"].as_array().is_none_or(Vec::is_empty) {
-        faults.required("spec.accessModes");
+    let provider = |spec: &Value| text(spec, "providerID").to_owned();
+    if !provider(before).is_empty() && provider(before) != provider(after) {
+        let why = "node updates may not change providerID except from \"\" to valid";
+        faults.forbidden("spec.providerID", why);
     }
-    if spec["capacity"]["storage"].is_null() {
-        let why = "only storage is expected";
-        let mut error = FieldError::required("spec.capacity", "");
-        if spec["capacity"].is_object() {
-            error = FieldError::not_supported("spec.capacity", "", &["storage"]);
-            error.detail = format!("{why}: {}", error.detail);
-        }
-        faults.add(error);
-    }
-}
-
-pub(super) fn claim(faults: &mut Faults, at: &str, spec: &Value) {
-    if spec["accessModes"].as_array().is_none_or(Vec::is_empty) {
-        let why = "at least 1 access mode is required";
-        faults.add(FieldError::required(format!("{at}.accessModes"), why));
-    }
-    for (index, mode) in items(spec, "accessModes") {
-        let mode = mode.as_str().unwrap_or_default();
-        let supported = &["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
-        if !supported.contains(&mode) {
-            let field = format!("{at}.accessModes[{index}]");
-            faults.add(FieldError::not_supported(field, mode, supported));
-        }
-    }
-    if spec["resources"]["requests"]["storage"].is_null() {
-        faults.required(format!("{at}.resources[storage]"));
-    }
-}
-
-pub(super) fn claim_update(faults: &mut Faults, old: &Value, new: &Value) {
-    let closed = |claim: &Value| {
-        let mut spec = claim["spec"].clone();
-        if let Some(fields) = spec.as_object_mut() {
-            let is_bound = !text(&old["spec"], "volumeName").is_empty();
-            for open in ["resources", "volumeAttributesClassName"] {
-                fields.remove(open);
-            }
-            if !is_bound {
-                fields.remove("volumeName");
-            }
-            // The default class is filled in later, by the controller that binds.
-            if old["spec"]["storageClassName"].is_null() {
-                fields.remove("storageClassName");
-            }
-        }
-        spec
-    };
-    if closed(old) != closed(new) {
-        let why = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims";
-        faults.add(FieldError::forbidden("spec", why));
-    }
-    let size = |value: &Value| value.as_str().and_then(|it| it.parse::<Quantity>().ok());
-    let requested = |claim: &Value| size(&claim["spec"]["resources"]["requests"]["storage"]);
-    let has = size(&old["status"]["capacity"]["storage"]).unwrap_or(Quantity::ZERO);
-    // A claim that could not grow may ask for less again, but not for less than it has.
-    if let (Some(before), Some(after)) = (requested(old), requested(new))
-        && after < before
-        && after <= has
-    {
-        let why = "field can not be less than status.capacity";
-        faults.add(FieldError::forbidden("spec.resources.requests.storage", why));
+    node_selector::taints(faults, "metadata.taints", new);
+    if text(before, "externalID") != text(after, "externalID") {
+        faults.forbidden("spec.externalID", "may not be updated");
     }
 }
 
@@ -118,6 +70,31 @@ pub(super) fn lease(faults: &mut Faults, object: &Value) {
     let moves = &object["spec"]["leaseTransitions"];
     if let Some(moves) = moves.as_i64().filter(|it| *it < 0) {
         faults.invalid("spec.leaseTransitions", moves, "must be greater than or equal to 0");
+    }
+    let spec = &object["spec"];
+    let (strategy, holder) = (text(spec, "strategy"), text(spec, "preferredHolder"));
+    if let Some(name) = spec["strategy"].as_str() {
+        lease_strategy(faults, "spec.strategy", name);
+    }
+    if !holder.is_empty() && strategy.is_empty() {
+        let why = "may only be specified when `strategy` is defined";
+        faults.forbidden("spec.preferredHolder", why);
+    }
+}
+
+/// Kubernetes' own, or somebody's under their domain.
+fn lease_strategy(faults: &mut Faults, field: &str, name: &str) {
+    match name.split('/').count() {
+        1 if name != "OldestEmulationVersion" => {
+            let known = &["OldestEmulationVersion"];
+            faults.add(FieldError::not_supported(field, name, known));
+        }
+        1 => {}
+        2 => faults.each(field, name, fields::qualified_name(name)),
+        _ => {
+            let why = "must be a valid label with optional prefix";
+            faults.invalid(field, name, why);
+        }
     }
 }
 
@@ -146,19 +123,6 @@ pub(super) fn priority_class_update(faults: &mut Faults, old: &Value, new: &Valu
         faults.add(FieldError::forbidden("value", "may not be changed in an update."));
     }
     faults.immutable("preemptionPolicy", &old["preemptionPolicy"], &new["preemptionPolicy"]);
-}
-
-pub(super) fn storage_class_update(faults: &mut Faults, old: &Value, new: &Value) {
-    for (field, why) in [
-        ("parameters", "updates to parameters are forbidden."),
-        ("provisioner", "updates to provisioner are forbidden."),
-        ("reclaimPolicy", "updates to reclaimPolicy are forbidden."),
-    ] {
-        if old[field] != new[field] {
-            faults.add(FieldError::forbidden(field, why));
-        }
-    }
-    faults.immutable("volumeBindingMode", &old["volumeBindingMode"], &new["volumeBindingMode"]);
 }
 
 pub(super) fn api_service(faults: &mut Faults, object: &Value) {
@@ -231,5 +195,25 @@ pub(super) fn runtime_class(faults: &mut Faults, object: &Value) {
         faults.required("handler");
     } else {
         faults.each("handler", handler, fields::label(handler));
+    }
+    if object["overhead"].is_object() {
+        let limits = serde_json::json!({ "limits": object["overhead"]["podFixed"] });
+        requirements::check(faults, "overhead", &limits, None);
+    }
+    if object["scheduling"].is_object() {
+        let labels = &object["scheduling"]["nodeSelector"];
+        fields::labels(faults, "scheduling.nodeSelector", labels);
+        tolerations_once(faults, &object["scheduling"]);
+    }
+}
+
+fn tolerations_once(faults: &mut Faults, scheduling: &Value) {
+    let list = "scheduling.tolerations";
+    node_selector::tolerations(faults, list, scheduling);
+    let all: Vec<&Value> = items(scheduling, "tolerations").map(|(_, it)| it).collect();
+    for (index, it) in all.iter().enumerate() {
+        if all[..index].contains(it) {
+            faults.add(FieldError::duplicate(format!("{list}[{index}]"), (*it).clone()));
+        }
     }
 }

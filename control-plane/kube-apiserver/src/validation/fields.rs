@@ -2,6 +2,7 @@
 //!
 //! Upstream: k8s.io/apimachinery/pkg/util/validation.
 
+use resources::Quantity;
 use serde_json::Value;
 
 use super::{Faults, items, text};
@@ -13,6 +14,7 @@ const LABEL_1035: &str = "a DNS-1035 label must consist of lower case alphanumer
 const LABEL_VALUE: &str = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
 const NAME_PART: &str = "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
 const PORT_RANGE: &str = "must be between 1 and 65535, inclusive";
+pub(super) const IP: &str = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
 
 fn too_long(limit: usize) -> String {
     format!("must be no more than {limit} bytes")
@@ -65,6 +67,89 @@ pub(super) fn label_1035(name: &str) -> Vec<String> {
         faults.push(LABEL_1035.into());
     }
     faults
+}
+
+/// Where a resolver looks; names of services begin with an underscore.
+pub(super) fn subdomain_with_underscore(name: &str) -> Vec<String> {
+    const FORM: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9_]([-_a-z0-9]*[a-z0-9_])?(\\.[a-z0-9_]([-_a-z0-9]*[a-z0-9_])?)*')";
+    let mut faults = Vec::new();
+    if name.len() > 253 {
+        faults.push(too_long(253));
+    }
+    let is_edge = |it: char| is_lower(it) || it == '_';
+    if !name.split('.').all(|it| has_form(it, |it| is_edge(it) || it == '-', is_edge)) {
+        faults.push(FORM.into());
+    }
+    faults
+}
+
+/// `*.example.com`
+pub(super) fn wildcard_subdomain(name: &str) -> Vec<String> {
+    const FORM: &str = "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which must consist of lower case alphanumeric characters, '-' or '.' and end with an alphanumeric character (e.g. '*.example.com', regex used for validation is '\\*\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
+    let mut faults = Vec::new();
+    if name.len() > 253 {
+        faults.push(too_long(253));
+    }
+    if !name.strip_prefix("*.").is_some_and(|it| it.split('.').all(is_label_form)) {
+        faults.push(FORM.into());
+    }
+    faults
+}
+
+/// The name of an object that is needed.
+pub(super) fn object_name(faults: &mut Faults, field: &str, name: &Value) {
+    match name.as_str().unwrap_or_default() {
+        "" => faults.required(field),
+        name => faults.each(field, name, subdomain(name)),
+    }
+}
+
+/// `example.com/controller`
+pub(super) fn domain_prefixed_path(faults: &mut Faults, field: &str, path: &str) {
+    if path.is_empty() {
+        return faults.required(field);
+    }
+    let parts =
+        path.split_once('/').filter(|(domain, rest)| !domain.is_empty() && !rest.is_empty());
+    let Some((domain, rest)) = parts else {
+        let why = "must be a domain-prefixed path (such as \"acme.io/foo\")";
+        return faults.invalid(field, path, why);
+    };
+    faults.each(field, domain, subdomain(domain));
+    let is_good = |it: char| it.is_ascii_alphanumeric() || "/:@!$&'()*+,;=-._~%".contains(it);
+    if !rest.chars().all(is_good) {
+        let why = "Invalid path (regex used for validation is '[A-Za-z0-9/\\-._~%!$&'()*+,;=:]+')";
+        faults.invalid(field, path, why);
+    }
+}
+
+pub(super) fn ip(faults: &mut Faults, field: &str, address: &str) {
+    if address.parse::<std::net::IpAddr>().is_err() {
+        faults.invalid(field, address, IP);
+    }
+}
+
+pub(super) fn cidr(faults: &mut Faults, field: &str, cidr: &str) {
+    if cidr.parse::<ipnet::IpNet>().is_err() {
+        let why = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
+        faults.invalid(field, cidr, why);
+    }
+}
+
+pub(super) fn quantity(value: &Value) -> Option<Quantity> {
+    value.as_str()?.parse().ok()
+}
+
+/// What Go has as the zero value of a field, as far as JSON tells.
+pub(super) fn is_unset(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::String(it) => it.is_empty(),
+        Value::Array(it) => it.is_empty(),
+        Value::Object(it) => it.is_empty(),
+        Value::Bool(it) => !it,
+        Value::Number(it) => it.as_i64() == Some(0),
+    }
 }
 
 /// Names that only must fit into a path (RBAC).

@@ -1,28 +1,32 @@
 //! Probes and lifecycle hooks.
+//!
+//! Upstream: `validateProbe`, `validateHandler` in pkg/apis/core/validation.
 
 use serde_json::Value;
 
 use super::{Faults, fields, items, text};
 use crate::status::FieldError;
 
-const HANDLERS: [&str; 4] = ["exec", "httpGet", "tcpSocket", "grpc"];
+const SCHEMES: &[&str] = &["HTTP", "HTTPS"];
 
-pub(super) fn container(faults: &mut Faults, at: &str, container: &Value) {
-    for name in ["livenessProbe", "readinessProbe", "startupProbe"] {
-        if container[name].is_object() {
-            probe(faults, &format!("{at}.{name}"), &container[name], name != "readinessProbe");
+/// The grace period is that of the pod, where it is known.
+pub(super) fn container(faults: &mut Faults, at: &str, container: &Value, grace: Option<i64>) {
+    for hook in ["postStart", "preStop"] {
+        let it = &container["lifecycle"][hook];
+        if it.is_object() {
+            let kinds = ["exec", "httpGet", "tcpSocket", "sleep"];
+            handler(faults, &format!("{at}.lifecycle.{hook}"), it, kinds, grace);
         }
     }
-    for hook in ["postStart", "preStop"] {
-        let hook_at = format!("{at}.lifecycle.{hook}");
-        if container["lifecycle"][hook].is_object() {
-            handler(faults, &hook_at, &container["lifecycle"][hook], &["sleep"]);
+    for name in ["livenessProbe", "readinessProbe", "startupProbe"] {
+        if container[name].is_object() {
+            probe(faults, &format!("{at}.{name}"), &container[name], name == "readinessProbe");
         }
     }
 }
 
-fn probe(faults: &mut Faults, at: &str, probe: &Value, succeeds_once: bool) {
-    handler(faults, at, probe, &[]);
+fn probe(faults: &mut Faults, at: &str, probe: &Value, is_readiness: bool) {
+    handler(faults, at, probe, ["exec", "httpGet", "tcpSocket", "grpc"], None);
     for field in [
         "initialDelaySeconds",
         "timeoutSeconds",
@@ -32,52 +36,67 @@ fn probe(faults: &mut Faults, at: &str, probe: &Value, succeeds_once: bool) {
     ] {
         faults.not_negative(&format!("{at}.{field}"), &probe[field]);
     }
-    let successes = probe["successThreshold"].as_i64().unwrap_or(1);
-    if succeeds_once && successes != 1 {
-        faults.invalid(format!("{at}.successThreshold"), successes, "must be 1");
+    let field = format!("{at}.terminationGracePeriodSeconds");
+    let grace = probe["terminationGracePeriodSeconds"].as_i64();
+    if let Some(seconds) = grace.filter(|it| *it <= 0) {
+        faults.invalid(&*field, seconds, "must be greater than 0");
     }
-    let grace = &probe["terminationGracePeriodSeconds"];
-    if let Some(seconds) = grace.as_i64().filter(|it| *it <= 0) {
-        faults.invalid(
-            format!("{at}.terminationGracePeriodSeconds"),
-            seconds,
-            "must be greater than 0",
-        );
+    if is_readiness {
+        if let Some(seconds) = grace {
+            faults.invalid(field, seconds, "must not be set for readinessProbes");
+        }
+        return;
+    }
+    let successes = probe["successThreshold"].as_i64().unwrap_or_default();
+    if successes != 1 {
+        faults.invalid(format!("{at}.successThreshold"), successes, "must be 1");
     }
 }
 
-fn handler(faults: &mut Faults, at: &str, handler: &Value, more: &[&str]) {
-    let kinds = HANDLERS.iter().chain(more).filter(|it| handler[**it].is_object());
-    let kinds: Vec<&&str> = kinds.collect();
-    if kinds.is_empty() {
-        faults.add(FieldError::required(at, "must specify a handler type"));
-    }
-    for extra in kinds.iter().skip(1) {
-        let field = format!("{at}.{extra}");
-        faults.add(FieldError::forbidden(field, "may not specify more than 1 handler type"));
-    }
-    if handler["exec"].is_object()
-        && handler["exec"]["command"].as_array().is_none_or(Vec::is_empty)
-    {
-        faults.required(format!("{at}.exec.command"));
-    }
-    for kind in ["httpGet", "tcpSocket"] {
-        if handler[kind].is_object() {
-            fields::port_or_name(faults, &format!("{at}.{kind}.port"), &handler[kind]["port"]);
+fn handler(faults: &mut Faults, at: &str, handler: &Value, kinds: [&str; 4], grace: Option<i64>) {
+    let mut found = kinds.into_iter().filter(|it| handler[*it].is_object());
+    let Some(kind) = found.next() else {
+        return faults.add(FieldError::required(at, "must specify a handler type"));
+    };
+    let it = &handler[kind];
+    let field = format!("{at}.{kind}");
+    match kind {
+        "exec" if items(it, "command").next().is_none() => {
+            faults.required(format!("{field}.command"));
         }
-    }
-    if handler["grpc"].is_object() {
-        fields::port(faults, &format!("{at}.grpc.port"), &handler["grpc"]["port"]);
-    }
-    let get = &handler["httpGet"];
-    if get.is_object() {
-        let supported = &["HTTP", "HTTPS"];
-        if !supported.contains(&text(get, "scheme")) {
-            let field = format!("{at}.httpGet.scheme");
-            faults.add(FieldError::not_supported(field, text(get, "scheme"), supported));
+        "httpGet" => http_get(faults, &field, it),
+        "tcpSocket" => fields::port_or_name(faults, &format!("{field}.port"), &it["port"]),
+        "grpc" => fields::port(faults, &format!("{field}.port"), &it["port"]),
+        "sleep" => {
+            let seconds = it["seconds"].as_i64().unwrap_or_default();
+            if let Some(grace) = grace.filter(|grace| !(0..=*grace).contains(&seconds)) {
+                let why = format!(
+                    "must be non-negative and less than terminationGracePeriodSeconds ({grace})"
+                );
+                faults.invalid(&*field, seconds, why);
+            }
         }
-        for (index, header) in items(get, "httpHeaders") {
-            faults.text(format!("{at}.httpGet.httpHeaders[{index}].name"), &header["name"]);
+        _ => {}
+    }
+    for extra in found {
+        faults.forbidden(format!("{at}.{extra}"), "may not specify more than 1 handler type");
+    }
+}
+
+fn http_get(faults: &mut Faults, at: &str, get: &Value) {
+    faults.text(format!("{at}.path"), &get["path"]);
+    fields::port_or_name(faults, &format!("{at}.port"), &get["port"]);
+    let scheme = text(get, "scheme");
+    if !SCHEMES.contains(&scheme) {
+        faults.add(FieldError::not_supported(format!("{at}.scheme"), scheme, SCHEMES));
+    }
+    for (_, header) in items(get, "httpHeaders") {
+        let name = text(header, "name");
+        let is_good =
+            !name.is_empty() && name.chars().all(|it| it.is_ascii_alphanumeric() || it == '-');
+        if !is_good {
+            let why = "a valid HTTP header must consist of alphanumeric characters or '-' (e.g. 'X-Header-Name', regex used for validation is '[-A-Za-z0-9]+')";
+            faults.invalid(format!("{at}.httpHeaders"), name, why);
         }
     }
 }

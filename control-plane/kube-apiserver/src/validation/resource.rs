@@ -1,33 +1,50 @@
-//! ResourceSlices, ResourceClaims and their templates.
+//! ResourceSlices, DeviceClasses, ResourceClaims and their templates.
 //!
 //! Upstream: pkg/apis/resource/validation.
 //!
-//! Deviation: of resource.k8s.io, selectors, configurations, and the attributes, capacities, counters
-//! and taints of devices are checked for their types only.
+//! Deviation: selectors of devices with functions that we do not have (`cel.bind`, `semver`) are not
+//! compiled before they are stored, and what the others may cost is not estimated.
+
+mod claims;
+mod configuration;
+mod devices;
+mod policies;
+mod selectors;
+mod slices;
+mod status;
 
 use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::{Faults, fields, items, text};
+pub(super) use self::status::claim_status;
+use super::{Faults, fields, items, metadata, node_selector, text, volumes};
 use crate::status::FieldError;
 
-const DRIVER_LENGTH: usize = 63;
 const POOL_LENGTH: usize = 253;
-/// `ResourceSliceMaxDevices`
-const DEVICES: usize = 128;
-/// `DeviceRequestsMaxSize`
-const REQUESTS: usize = 32;
-/// `ResourceClaimReservedForMaxSize`
-const CONSUMERS: usize = 256;
-const WHERE: &str =
-    "exactly one of `nodeName`, `nodeSelector`, `allNodes`, `perDeviceNodeSelection` is required";
 
-pub(super) fn validate(faults: &mut Faults, plural: &str, object: &Value) {
+pub(super) fn validate(faults: &mut Faults, plural: &str, object: &Value, old: Option<&Value>) {
+    let spec = &object["spec"];
     match plural {
-        "resourceslices" => slice(faults, &object["spec"]),
-        "resourceclaims" => claim(faults, "spec", &object["spec"]),
-        "resourceclaimtemplates" => claim(faults, "spec.spec", &object["spec"]["spec"]),
+        "resourceslices" => slices::check(faults, spec, old.map(|it| &it["spec"])),
+        "deviceclasses" => {
+            let old = old.map(|it| &it["spec"]);
+            let is_stored = |field: &str| old.is_some_and(|it| it[field] == spec[field]);
+            selectors::check(faults, "spec.selectors", &spec["selectors"], is_stored("selectors"));
+            configuration::all(faults, "spec.config", &spec["config"], None, is_stored("config"));
+            let name = text(spec, "extendedResourceName");
+            if !name.is_empty() && !super::pod::requirements::is_extended(name) {
+                let why = "must be a valid extended resource name";
+                faults.invalid("spec.extendedResourceName", name, why);
+            }
+        }
+        // What cannot change need not be good again.
+        _ if old.is_some() => {}
+        "resourceclaims" => claims::check(faults, "spec", spec),
+        "resourceclaimtemplates" => {
+            metadata::template(faults, "spec.metadata", &spec["metadata"]);
+            claims::check(faults, "spec.spec", &spec["spec"]);
+        }
         _ => {}
     }
 }
@@ -45,180 +62,152 @@ pub(super) fn update(faults: &mut Faults, plural: &str, old: &Value, new: &Value
     }
 }
 
-// === Slices ===
+// === What all share ===
 
-fn slice(faults: &mut Faults, spec: &Value) {
-    driver(faults, "spec.driver", text(spec, "driver"));
-    pool(faults, "spec.pool", &spec["pool"]);
-    place(faults, spec);
-    let mut names = BTreeSet::new();
-    for (at, device) in items(spec, "devices") {
-        let (field, name) = (format!("spec.devices[{at}]"), text(device, "name"));
-        if name.is_empty() {
-            faults.required(format!("{field}.name"));
-        } else {
-            faults.each(&format!("{field}.name"), name, fields::label(name));
-        }
-        if !names.insert(name) {
-            faults.add(FieldError::duplicate(field, name));
-        }
-    }
-    too_many(faults, "spec.devices", &spec["devices"], DEVICES);
-}
-
-fn driver(faults: &mut Faults, field: &str, name: &str) {
-    if name.is_empty() {
-        return faults.required(field);
-    }
-    if name.len() > DRIVER_LENGTH {
-        faults.add(FieldError::too_long(field, DRIVER_LENGTH));
-    }
-    faults.each(field, name, fields::subdomain(name));
-}
-
-fn pool(faults: &mut Faults, field: &str, pool: &Value) {
-    let (name, at) = (text(pool, "name"), format!("{field}.name"));
-    if name.is_empty() {
-        faults.required(at);
-    } else if name.len() > POOL_LENGTH {
-        faults.add(FieldError::too_long(at, POOL_LENGTH));
-    } else {
-        for part in name.split('/') {
-            faults.each(&at, part, fields::subdomain(part));
-        }
-    }
-    let number = |field: &str| pool[field].as_i64().unwrap_or(0);
-    if number("resourceSliceCount") <= 0 {
-        let count = number("resourceSliceCount");
-        faults.invalid(format!("{field}.resourceSliceCount"), count, "must be greater than zero");
-    }
-    if number("generation") < 0 {
-        let why = "must be greater than or equal to zero";
-        faults.invalid(format!("{field}.generation"), number("generation"), why);
-    }
-}
-
-/// The nodes that the devices are for are said in one way.
-fn place(faults: &mut Faults, spec: &Value) {
-    let mut ways = Vec::new();
-    match spec["nodeName"].as_str() {
-        Some("") => {
-            faults.invalid(
-                "spec.nodeName",
-                "",
-                "must be either unset or set to a non-empty string",
-            );
-        }
-        Some(name) => {
-            ways.push("`nodeName`");
-            faults.each("spec.nodeName", name, fields::subdomain(name));
-        }
-        None => {}
-    }
-    if !spec["nodeSelector"].is_null() {
-        ways.push("`nodeSelector`");
-        let terms = &spec["nodeSelector"]["nodeSelectorTerms"];
-        if terms.as_array().map_or(0, Vec::len) != 1 {
-            let field = "spec.nodeSelector.nodeSelectorTerms";
-            faults.invalid(field, terms.clone(), "must have exactly one node selector term");
-        }
-    }
-    for (field, way) in
-        [("allNodes", "`allNodes`"), ("perDeviceNodeSelection", "`perDeviceNodeSelection`")]
-    {
-        match spec[field].as_bool() {
-            Some(true) => ways.push(way),
-            Some(false) => {
-                let why = "must be either unset or set to true";
-                faults.invalid(format!("spec.{field}"), false, why);
-            }
-            None => {}
-        }
-    }
-    match ways.len() {
-        0 => faults.add(FieldError::required("spec", WHERE)),
-        1 => {}
-        _ => {
-            let all = format!("{{{}}}", ways.join(", "));
-            faults.invalid("spec", all, format!("{WHERE}, but multiple fields are set"));
-        }
-    }
-}
-
-// === Claims ===
-
-fn claim(faults: &mut Faults, field: &str, spec: &Value) {
-    let field = format!("{field}.devices.requests");
-    let devices = &spec["devices"];
-    let mut names = BTreeSet::new();
-    for (at, request) in items(devices, "requests") {
-        let (at, name) = (format!("{field}[{at}]"), text(request, "name"));
-        if name.is_empty() {
-            faults.required(format!("{at}.name"));
-        } else {
-            faults.each(&format!("{at}.name"), name, fields::label(name));
-        }
-        if !names.insert(name) {
-            faults.add(FieldError::duplicate(at.clone(), name));
-        }
-        let alternatives = request["firstAvailable"].as_array().map_or(0, Vec::len);
-        match (request["exactly"].is_object(), alternatives) {
-            (true, 0) => class(faults, &format!("{at}.exactly"), &request["exactly"]),
-            (false, 0) => faults
-                .add(FieldError::required(at, "exactly one of `exactly` or `firstAvailable` is required")),
-            (true, _) => faults.invalid(
-                at,
-                Value::Null,
-                "exactly one of `exactly` or `firstAvailable` is required, but multiple fields are set",
-            ),
-            (false, _) => {
-                for (of, sub) in items(request, "firstAvailable") {
-                    class(faults, &format!("{at}.firstAvailable[{of}]"), sub);
-                }
-            }
-        }
-    }
-    too_many(faults, &field, &devices["requests"], REQUESTS);
-}
-
-fn class(faults: &mut Faults, field: &str, request: &Value) {
-    let (name, at) = (text(request, "deviceClassName"), format!("{field}.deviceClassName"));
-    if name.is_empty() {
-        return faults.required(at);
-    }
-    faults.each(&at, name, fields::subdomain(name));
-}
-
-/// What is given stays given: only the whole of it goes.
-pub(super) fn claim_status(faults: &mut Faults, old: &Value, new: &Value) {
-    let is_going = !new["metadata"]["deletionTimestamp"].is_null();
-    let (old, new) = (&old["status"], &new["status"]);
-    let consumers = |status: &Value| -> Vec<Value> {
-        items(status, "reservedFor").map(|(_, it)| it.clone()).collect()
-    };
-    let field = "status.reservedFor";
-    for (at, consumer) in items(new, "reservedFor") {
-        for part in ["resource", "name", "uid"] {
-            faults.text(format!("{field}[{at}].{part}"), &consumer[part]);
-        }
-    }
-    too_many(faults, field, &new["reservedFor"], CONSUMERS);
-    let (before, now) = (consumers(old), consumers(new));
-    if !now.is_empty() && new["allocation"].is_null() {
-        let why = "may not be specified when `allocated` is not set";
-        faults.add(FieldError::forbidden(field, why));
-    } else if is_going && now.iter().any(|it| !before.contains(it)) {
-        let why = "new entries may not be added while `deallocationRequested` or `deletionTimestamp` are set";
-        faults.add(FieldError::forbidden(field, why));
-    }
-    if !old["allocation"].is_null() && !new["allocation"].is_null() {
-        faults.immutable("status.allocation", &old["allocation"], &new["allocation"]);
-    }
-}
-
-fn too_many(faults: &mut Faults, field: &str, list: &Value, most: usize) {
+/// Whether a list is short enough; the items of a longer one are not looked at.
+fn is_short(faults: &mut Faults, field: &str, list: &Value, most: usize) -> bool {
     let count = list.as_array().map_or(0, Vec::len);
     if count > most {
         faults.add(FieldError::too_many(field, count, most));
+    }
+    count <= most
+}
+
+/// Each item that was there before.
+fn twins<'a, K: Ord>(
+    faults: &mut Faults,
+    field: &str,
+    list: &'a Value,
+    key: impl Fn(&'a Value) -> (K, Value),
+) {
+    let mut seen = BTreeSet::new();
+    for (at, item) in list.as_array().into_iter().flatten().enumerate() {
+        let (key, shown) = key(item);
+        if !seen.insert(key) {
+            faults.add(FieldError::duplicate(format!("{field}[{at}]"), shown));
+        }
+    }
+}
+
+fn name_of<'a>(field: &'a str) -> impl Fn(&Value) -> (String, Value) + 'a {
+    move |it| (text(it, field).to_owned(), it[field].clone())
+}
+
+fn label(faults: &mut Faults, field: &str, name: &str) {
+    faults.each(field, name, fields::label(name));
+}
+
+fn pool(faults: &mut Faults, field: &str, name: &str) {
+    if name.is_empty() {
+        return faults.required(field);
+    }
+    if name.len() > POOL_LENGTH {
+        faults.add(FieldError::too_long(field, POOL_LENGTH));
+    }
+    for part in name.split('/') {
+        faults.each(field, part, fields::subdomain(part));
+    }
+}
+
+/// `model`, or `example.com/model`.
+fn qualified(faults: &mut Faults, field: &str, name: &str) {
+    let parts: Vec<&str> = name.split('/').collect();
+    match parts[..] {
+        [id] => identifier(faults, field, id),
+        [domain, id] => {
+            match domain {
+                "" => faults.invalid(field, "", "the domain must not be empty"),
+                domain => volumes::driver(faults, field, domain),
+            }
+            match id {
+                "" => faults.invalid(field, "", "the name must not be empty"),
+                id => identifier(faults, field, id),
+            }
+        }
+        _ => {}
+    }
+}
+
+fn fully_qualified(faults: &mut Faults, field: &str, name: &str) {
+    qualified(faults, field, name);
+    if !name.contains('/') {
+        let why = "a fully qualified name must be a domain and a name separated by a slash";
+        faults.invalid(field, name, why);
+    }
+}
+
+fn identifier(faults: &mut Faults, field: &str, id: &str) {
+    const LONGEST: usize = 32;
+    if id.len() > LONGEST {
+        faults.add(FieldError::too_long(field, LONGEST));
+    }
+    let is_word = |it: char| it.is_ascii_alphanumeric() || it == '_';
+    if id.is_empty() || id.starts_with(|it: char| it.is_ascii_digit()) || !id.chars().all(is_word) {
+        faults.invalid(
+            field,
+            id,
+            "a valid C identifier must start with alphabetic character or '_', followed by a string of alphanumeric characters or '_' (e.g. 'my_name',  or 'MY_NAME',  or 'MyName', regex used for validation is '[A-Za-z_][A-Za-z0-9_]*')",
+        );
+    }
+}
+
+/// What gives way, and when it may.
+fn conditions_to_bind(faults: &mut Faults, at: &str, owner: &Value) {
+    const MOST: usize = 4;
+    let (good, bad) = ("bindingConditions", "bindingFailureConditions");
+    for list in [good, bad] {
+        let field = format!("{at}.{list}");
+        if is_short(faults, &field, &owner[list], MOST) {
+            for (index, name) in items(owner, list) {
+                let name = name.as_str().unwrap_or_default();
+                faults.each(&format!("{field}[{index}]"), name, fields::qualified_name(name));
+            }
+        }
+        twins(faults, &field, &owner[list], |it| (it.to_string(), it.clone()));
+    }
+    for (index, name) in items(owner, bad) {
+        if items(owner, good).any(|(_, it)| it == name) {
+            let why = "bindingFailureConditions must not overlap with bindingConditions";
+            faults.invalid(format!("{at}.{bad}[{index}]"), name.clone(), why);
+        }
+    }
+    let has = |list: &str| items(owner, list).next().is_some();
+    for (one, other) in [(good, bad), (bad, good)] {
+        if !has(one) && has(other) {
+            let why = format!("{one} are required to use {other}");
+            faults.invalid(format!("{at}.{one}"), owner[one].clone(), why);
+        }
+    }
+}
+
+const EFFECTS: &[&str] = &["NoExecute", "NoSchedule", "None"];
+
+fn taint(faults: &mut Faults, at: &str, taint: &Value) {
+    let key = text(taint, "key");
+    faults.each(&format!("{at}.key"), key, fields::qualified_name(key));
+    let value = text(taint, "value");
+    faults.each(&format!("{at}.value"), value, fields::label_value(value));
+    faults.one_of(&format!("{at}.effect"), &taint["effect"], EFFECTS);
+}
+
+fn toleration(faults: &mut Faults, at: &str, toleration: &Value) {
+    let key = text(toleration, "key");
+    if !key.is_empty() {
+        faults.each(&format!("{at}.key"), key, fields::qualified_name(key));
+    }
+    let value = text(toleration, "value");
+    let field = format!("{at}.value");
+    match text(toleration, "operator") {
+        "Exists" if !value.is_empty() => {
+            faults.invalid(field, value, "must be empty for operator `Exists`");
+        }
+        "Equal" => faults.each(&field, value, fields::label_value(value)),
+        _ => {
+            faults.one_of(&format!("{at}.operator"), &toleration["operator"], &["Equal", "Exists"])
+        }
+    }
+    let effect = text(toleration, "effect");
+    if !effect.is_empty() && !EFFECTS.contains(&effect) {
+        faults.add(FieldError::not_supported(format!("{at}.effect"), effect, EFFECTS));
     }
 }

@@ -5,7 +5,7 @@
 use resources::Quantity;
 use serde_json::{Map, Value};
 
-use super::{Faults, fields, items, text};
+use super::{Faults, fields, items, pod::requirements, text};
 use crate::status::FieldError;
 
 const SCOPES: [&str; 7] = [
@@ -46,29 +46,44 @@ const STORAGE: [&str; 4] = [
     "requests.storage",
 ];
 
+/// Whether a quota can count it.
 fn is_standard(resource: &str) -> bool {
-    COMPUTE.contains(&resource) || COUNTED.contains(&resource) || STORAGE.contains(&resource)
+    let is_pages =
+        resource.starts_with("hugepages-") || resource.starts_with("requests.hugepages-");
+    is_pages
+        || COMPUTE.contains(&resource)
+        || COUNTED.contains(&resource)
+        || STORAGE.contains(&resource)
 }
 
 pub(super) fn quota(faults: &mut Faults, object: &Value) {
     let spec = &object["spec"];
-    for (resource, amount) in spec["hard"].as_object().into_iter().flatten() {
-        let field = format!("spec.hard[{resource}]");
-        faults.each(&field, resource, fields::qualified_name(resource));
-        if !resource.contains('/') && !is_standard(resource) {
-            faults.invalid(&*field, resource.as_str(), "must be a standard resource for quota");
-        }
-        let shown = amount.as_str().unwrap_or_default();
-        let Ok(quantity) = shown.parse::<Quantity>() else { continue };
-        if quantity.is_negative() {
-            faults.invalid(&*field, shown, "must be greater than or equal to 0");
-        }
-        if COUNTED.contains(&&**resource) && quantity.millis() % 1000 != 0 {
-            faults.invalid(&*field, shown, "must be an integer");
-        }
-    }
+    amounts(faults, "spec.hard", &spec["hard"]);
     scopes(faults, spec);
     selected_scopes(faults, spec);
+}
+
+pub(super) fn quota_status(faults: &mut Faults, object: &Value) {
+    for list in ["hard", "used"] {
+        amounts(faults, &format!("status.{list}"), &object["status"][list]);
+    }
+}
+
+fn amounts(faults: &mut Faults, at: &str, amounts: &Value) {
+    for (resource, amount) in amounts.as_object().into_iter().flatten() {
+        let field = format!("{at}[{resource}]");
+        let before = faults.count();
+        faults.each(&field, resource, fields::qualified_name(resource));
+        let is_plain = !resource.contains('/');
+        if is_plain && faults.count() == before && !requirements::is_standard(resource) {
+            let why = "must be a standard resource type or fully qualified";
+            faults.invalid(&*field, resource.as_str(), why);
+        }
+        if is_plain && !is_standard(resource) {
+            faults.invalid(&*field, resource.as_str(), "must be a standard resource for quota");
+        }
+        requirements::amount(faults, &field, resource, amount);
+    }
 }
 
 fn scopes(faults: &mut Faults, spec: &Value) {
@@ -100,40 +115,50 @@ fn is_about(scope: &str, resource: &str) -> bool {
     }
 }
 
+/// Upstream tells these of the list, whichever of it is wrong.
 fn selected_scopes(faults: &mut Faults, spec: &Value) {
-    for (at, scope) in items(&spec["scopeSelector"], "matchExpressions") {
-        let field = format!("spec.scopeSelector.matchExpressions[{at}]");
+    let at = "spec.scopeSelector.matchExpressions";
+    let mut named = Vec::new();
+    for (_, scope) in items(&spec["scopeSelector"], "matchExpressions") {
         let (name, operator) = (text(scope, "scopeName"), text(scope, "operator"));
         if !SCOPES.contains(&name) {
-            faults.invalid(format!("{field}.scopeName"), name, "unsupported scope");
+            faults.invalid(format!("{at}.scopeName"), name, "unsupported scope");
+        }
+        let hard = spec["hard"].as_object().into_iter().flat_map(Map::keys);
+        for _ in hard.filter(|it| is_standard(it) && !is_about(name, it)) {
+            let why = "unsupported scope applied to resource";
+            faults.invalid(at, spec["scopeSelector"].clone(), why);
         }
         let is_plain = !matches!(name, "PriorityClass" | "VolumeAttributesClass");
-        if is_plain && operator != "Exists" {
-            let why = "must be 'Exist' when scope is any of ResourceQuotaScopeTerminating, \
+        if is_plain && SCOPES.contains(&name) && operator != "Exists" {
+            let why = "must be 'Exists' when scope is any of ResourceQuotaScopeTerminating, \
                        ResourceQuotaScopeNotTerminating, ResourceQuotaScopeBestEffort, \
                        ResourceQuotaScopeNotBestEffort or \
                        ResourceQuotaScopeCrossNamespacePodAffinity";
-            faults.invalid(format!("{field}.operator"), operator, why);
+            faults.invalid(format!("{at}.operator"), operator, why);
         }
         let has_values = items(scope, "values").next().is_some();
         match operator {
             "In" | "NotIn" if !has_values => {
                 let why = "must be at least one value when `operator` is 'In' or 'NotIn' for \
                            scope selector";
-                faults.add(FieldError::required(format!("{field}.values"), why));
+                faults.add(FieldError::required(format!("{at}.values"), why));
             }
             "Exists" | "DoesNotExist" if has_values => {
                 let why = "must be no value when `operator` is 'Exist' or 'DoesNotExist' for \
                            scope selector";
-                faults.invalid(format!("{field}.values"), scope["values"].clone(), why);
+                faults.invalid(format!("{at}.values"), scope["values"].clone(), why);
             }
             "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
-            _ => faults.invalid(
-                format!("{field}.operator"),
-                operator,
-                "not a valid selector operator",
-            ),
+            _ => {
+                let why = "not a valid selector operator";
+                faults.invalid(format!("{at}.operator"), operator, why);
+            }
         }
+        named.push(name);
+    }
+    for _ in OPPOSITES.iter().filter(|pair| pair.iter().all(|it| named.contains(it))) {
+        faults.invalid(at, spec["scopes"].clone(), "conflicting scopes");
     }
 }
 
@@ -153,9 +178,14 @@ pub(super) fn limit_range(faults: &mut Faults, object: &Value) {
     for (at, limit) in items(&object["spec"], "limits") {
         let field = format!("spec.limits[{at}]");
         let kind = text(limit, "type");
-        if kind.is_empty() {
-            faults.required(format!("{field}.type"));
-        } else if seen.contains(&kind) {
+        faults.each(&format!("{field}.type"), kind, fields::qualified_name(kind));
+        let is_known = matches!(kind, "Pod" | "Container" | "PersistentVolumeClaim");
+        if !kind.is_empty() && !kind.contains('/') && !is_known {
+            let why = "must be a standard limit type or fully qualified";
+            faults.invalid(format!("{field}.type"), kind, why);
+        }
+        limited(faults, &field, limit, kind);
+        if seen.contains(&kind) {
             faults.add(FieldError::duplicate(format!("{field}.type"), kind));
         }
         seen.push(kind);
@@ -174,6 +204,53 @@ pub(super) fn limit_range(faults: &mut Faults, object: &Value) {
             faults.add(FieldError::required(format!("{field}.limits"), why));
         }
         bounds(faults, &field, limit);
+        ratios(faults, &field, limit);
+    }
+}
+
+/// What is limited, by name.
+fn limited(faults: &mut Faults, field: &str, limit: &Value, kind: &str) {
+    for list in ["max", "min", "default", "defaultRequest", "maxLimitRequestRatio"] {
+        let is_refused = kind == "Pod" && list.starts_with("default");
+        let names = limit[list].as_object().into_iter().flat_map(Map::keys);
+        for name in names.filter(|_| !is_refused) {
+            let field = format!("{field}.{list}[{name}]");
+            if matches!(kind, "Pod" | "Container") {
+                requirements::container_resource(faults, &field, name);
+                continue;
+            }
+            let before = faults.count();
+            faults.each(&field, name, fields::qualified_name(name));
+            let is_known = name.contains('/') || requirements::is_standard(name);
+            if faults.count() == before && !is_known {
+                let why = "must be a standard resource type or fully qualified";
+                faults.invalid(field, name.as_str(), why);
+            }
+        }
+    }
+}
+
+/// How many times its request a limit may be.
+fn ratios(faults: &mut Faults, field: &str, limit: &Value) {
+    for (name, ratio) in limit["maxLimitRequestRatio"].as_object().into_iter().flatten() {
+        let at = format!("{field}.maxLimitRequestRatio[{name}]");
+        let Some(value) = fields::quantity(ratio) else { continue };
+        if value < Quantity::from_millis(1000) {
+            faults.invalid(&*at, ratio.clone(), format!("ratio {value} is less than 1"));
+        }
+        let bounds = (fields::quantity(&limit["max"][name]), fields::quantity(&limit["min"][name]));
+        let (Some(most), Some(least)) = bounds else { continue };
+        if least.millis() <= 0 {
+            continue;
+        }
+        // Of these sizes a number with a point keeps what is compared.
+        #[expect(clippy::cast_precision_loss, reason = "upstream compares floats")]
+        let (span, asked) =
+            (most.millis() as f64 / least.millis() as f64, value.millis() as f64 / 1000.0);
+        if asked > span {
+            let why = format!("ratio {value} is greater than max/min = {span:.6}");
+            faults.invalid(at, ratio.clone(), why);
+        }
     }
 }
 

@@ -227,7 +227,7 @@ fn cluster() -> Vec<Example> {
             GROUP,
             "VolumeAttachment",
             json!({"spec": {
-                "attacher": "example.com/p", "nodeName": "n", "source": {"persistentVolumeName": "v"},
+                "attacher": "p.example.com", "nodeName": "n", "source": {"persistentVolumeName": "v"},
             }}),
         ),
         of(

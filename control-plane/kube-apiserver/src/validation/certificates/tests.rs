@@ -123,7 +123,9 @@ fn a_projected_bundle_is_named_or_selected_and_has_a_path_of_its_own() {
     let told = |sources: Value| -> Vec<String> {
         let volume = json!({ "name": "v", "projected": { "sources": sources } });
         let container = json!({ "name": "c", "image": "i" });
-        let spec = json!({ "containers": [container], "volumes": [volume] });
+        let spec = json!({
+            "containers": [container], "volumes": [volume], "serviceAccountName": "s",
+        });
         let mut object = json!({ "metadata": { "name": "p" }, "spec": spec });
         let resource = resource("", "pods");
         crate::defaults::apply(&resource, &mut object);

@@ -1,0 +1,138 @@
+//! Fields that a type's strategy fills in, beyond its status.
+//!
+//! Upstream: `PrepareForCreate` and `PrepareForUpdate` in pkg/registry/{apps/daemonset,
+//! core/persistentvolume,core/persistentvolumeclaim,core/namespace}; `NormalizeDataSources` in
+//! pkg/api/persistentvolumeclaim.
+
+use api_kube::finalizers;
+use serde_json::{Value, json};
+
+/// How often a DaemonSet's template has changed, counted from one.
+const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
+
+pub(super) fn first_template(daemon_set: &mut Value) {
+    let known = template_generation(daemon_set);
+    set_template_generation(daemon_set, known.max(1));
+}
+
+pub(super) fn next_template(old: &Value, new: &mut Value) {
+    let known = template_generation(old);
+    let has_changed = old["spec"]["template"] != new["spec"]["template"];
+    set_template_generation(new, known + i64::from(has_changed));
+}
+
+fn template_generation(daemon_set: &Value) -> i64 {
+    let text = daemon_set["metadata"]["annotations"][TEMPLATE_GENERATION].as_str();
+    text.and_then(|it| it.parse().ok()).unwrap_or_default()
+}
+
+fn set_template_generation(daemon_set: &mut Value, generation: i64) {
+    if !daemon_set["metadata"]["annotations"].is_object() {
+        daemon_set["metadata"]["annotations"] = json!({});
+    }
+    daemon_set["metadata"]["annotations"][TEMPLATE_GENERATION] = generation.to_string().into();
+}
+
+/// A Namespace is held until the namespace controller has emptied it.
+pub(super) fn hold_namespace(namespace: &mut Value) {
+    let own = json!(finalizers::NAMESPACE);
+    match namespace["spec"]["finalizers"].as_array_mut() {
+        Some(all) if all.contains(&own) => {}
+        Some(all) => all.push(own),
+        None => namespace["spec"]["finalizers"] = json!([own]),
+    }
+}
+
+/// When a volume came into its phase.
+pub(super) fn date_phase(old: Option<&Value>, volume: &mut Value, now: &str) {
+    let field = "lastPhaseTransitionTime";
+    let Some(old) = old.map(|it| &it["status"]) else {
+        volume["status"][field] = now.into();
+        return;
+    };
+    let status = &mut volume["status"];
+    if old["phase"] != status["phase"] && (status[field].is_null() || status[field] == old[field]) {
+        status[field] = now.into();
+    }
+}
+
+/// When a device got its taints.
+pub(super) fn date_taints(slice: &mut Value, now: &str) {
+    let devices = slice["spec"]["devices"].as_array_mut();
+    for device in devices.into_iter().flatten() {
+        let taints = device.get_mut("taints").and_then(Value::as_array_mut);
+        for taint in taints.into_iter().flatten().filter(|it| it["timeAdded"].is_null()) {
+            taint["timeAdded"] = now.into();
+        }
+    }
+}
+
+/// What a claim is filled from is said in both fields, the old and the new, as far as the old one can.
+pub(super) fn both_sources(claim: &mut Value) {
+    let spec = &mut claim["spec"];
+    let (old, new) = (spec["dataSource"].clone(), spec["dataSourceRef"].clone());
+    let is_set = |it: &Value| it.as_str().is_some_and(|it| !it.is_empty());
+    if old.is_object() && !new.is_object() && is_known_source(&old) {
+        spec["dataSourceRef"] = old;
+    } else if old.is_object() && !is_known_source(&old) && !new.is_object() {
+        spec.as_object_mut().map(|it| it.remove("dataSource"));
+    } else if new.is_object() && !old.is_object() && !is_set(&new["namespace"]) {
+        spec["dataSource"] = new;
+        spec["dataSource"].as_object_mut().map(|it| it.remove("namespace"));
+    }
+}
+
+fn is_known_source(source: &Value) -> bool {
+    let group = source["apiGroup"].as_str().unwrap_or_default();
+    match source["kind"].as_str() {
+        Some("PersistentVolumeClaim") => group.is_empty(),
+        Some("VolumeSnapshot") => group == "snapshot.storage.k8s.io",
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_daemon_sets_template_is_counted() {
+        let mut first = json!({ "metadata": {}, "spec": { "template": { "a": 1 } } });
+        first_template(&mut first);
+        assert_eq!(template_generation(&first), 1);
+        let mut same = json!({ "metadata": {}, "spec": { "template": { "a": 1 } } });
+        next_template(&first, &mut same);
+        assert_eq!(template_generation(&same), 1);
+        let mut other = json!({ "metadata": {}, "spec": { "template": { "a": 2 } } });
+        next_template(&first, &mut other);
+        assert_eq!(template_generation(&other), 2);
+    }
+
+    #[test]
+    fn a_claims_source_is_in_both_fields() {
+        let snapshot =
+            json!({ "apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot", "name": "s" });
+        let mut claim = json!({ "spec": { "dataSource": snapshot } });
+        both_sources(&mut claim);
+        assert_eq!(claim["spec"]["dataSourceRef"], snapshot);
+        let other = json!({ "apiGroup": "example.com", "kind": "Any", "name": "s" });
+        let mut claim = json!({ "spec": { "dataSourceRef": other } });
+        both_sources(&mut claim);
+        assert_eq!(claim["spec"]["dataSource"], other);
+        let mut claim = json!({ "spec": { "dataSource": other } });
+        both_sources(&mut claim);
+        assert_eq!(claim["spec"], json!({}), "an old client cannot name it");
+    }
+
+    #[test]
+    fn a_volumes_phase_has_a_date() {
+        let mut volume = json!({ "status": { "phase": "Pending" } });
+        date_phase(None, &mut volume, "t1");
+        let mut bound = json!({ "status": { "phase": "Bound", "lastPhaseTransitionTime": "t1" } });
+        date_phase(Some(&volume), &mut bound, "t2");
+        assert_eq!(bound["status"]["lastPhaseTransitionTime"], "t2");
+        let mut same = bound.clone();
+        date_phase(Some(&bound), &mut same, "t3");
+        assert_eq!(same, bound);
+    }
+}

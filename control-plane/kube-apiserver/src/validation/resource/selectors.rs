@@ -1,0 +1,61 @@
+//! CEL expressions that choose devices.
+//!
+//! Upstream: k8s.io/dynamic-resource-allocation/cel.
+
+use serde_json::Value;
+
+use super::Faults;
+use crate::{
+    cel::{self, Environment, Record, Type},
+    status::FieldError,
+};
+
+const SELECTORS: usize = 32;
+const LONGEST: usize = 10 * 1024;
+/// What upstream's compiler knows beyond ours.
+const NOT_OURS: [&str; 4] = ["cel.bind", "semver(", "isSemver(", ".includes("];
+
+pub(super) fn check(faults: &mut Faults, field: &str, list: &Value, is_stored: bool) {
+    if !super::is_short(faults, field, list, SELECTORS) {
+        return;
+    }
+    for (index, selector) in list.as_array().into_iter().flatten().enumerate() {
+        let at = format!("{field}[{index}].cel");
+        if !selector["cel"].is_object() {
+            faults.required(at);
+        } else if !is_stored {
+            expression(faults, &format!("{at}.expression"), &selector["cel"]);
+        }
+    }
+}
+
+fn expression(faults: &mut Faults, field: &str, selector: &Value) {
+    let text = super::text(selector, "expression");
+    if text.len() > LONGEST {
+        faults.add(FieldError::too_long(field, LONGEST));
+    } else if NOT_OURS.iter().any(|it| text.contains(it)) {
+        // What it is shows when the scheduler comes to use it.
+    } else if let Err(why) = cel::compile(text, &environment(), &[]).and_then(|it| bool(&it.result))
+    {
+        faults.invalid(field, text, why);
+    }
+}
+
+fn bool(of: &Type) -> Result<(), String> {
+    if of.may_be(&Type::Bool) {
+        return Ok(());
+    }
+    Err(format!("must evaluate to bool or the unknown type, not {of}"))
+}
+
+fn environment() -> Environment {
+    let domains = || Type::map(Type::map(Type::Dyn));
+    let device = [
+        ("driver", Type::String),
+        ("attributes", domains()),
+        ("capacity", domains()),
+        ("allowMultipleAllocations", Type::Bool),
+    ];
+    let device = device.map(|(name, of)| (name.to_owned(), of));
+    Environment::default().with("device", Record::of("kubernetes.DRADevice", device))
+}
