@@ -11,10 +11,11 @@ mod documentation;
 mod every_resource;
 mod hostile;
 mod managed_fields;
-mod protobuf;
+pub(crate) mod protobuf;
 mod protocol;
 mod services;
 mod subresources;
+mod swap;
 mod two_servers;
 mod watches;
 
