@@ -37,6 +37,13 @@ pub(crate) enum Command {
     /// Print shell exports for kubectl and aws
     #[command(after_help = "Example:\n  eval \"$(nodestead env)\"")]
     Env(Env),
+    /// Print a kubeconfig of any user: of a component of the control plane, of a node, of a person
+    #[command(
+        after_help = "Examples:\n  nodestead kubeconfig system:kube-scheduler > scheduler.conf\n  \
+                      nodestead kubeconfig system:node:n1 --hours 24 > kubelet.conf\n  \
+                      nodestead kubeconfig jane --group developers > jane.conf"
+    )]
+    Kubeconfig(Kubeconfig),
     /// Work with container images
     Image {
         #[command(subcommand)]
@@ -242,6 +249,24 @@ pub(crate) enum Format {
 pub(crate) struct Env {
     #[command(flatten)]
     pub(crate) at: At,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Kubeconfig {
+    #[command(flatten)]
+    pub(crate) at: At,
+    /// Who it is of, as the API server knows users; it has the rights that RBAC gives it
+    #[arg(default_value = "kubernetes-admin")]
+    pub(crate) user: String,
+    /// The user's group [default: system:nodes of a node, system:masters of kubernetes-admin]
+    #[arg(long)]
+    pub(crate) group: Option<String>,
+    /// Of which cluster, if not of the one that `up` made
+    #[arg(long)]
+    pub(crate) cluster: Option<String>,
+    /// How long its certificate is valid
+    #[arg(long, default_value_t = 8760, value_parser = clap::value_parser!(u32).range(1..=87_600))]
+    pub(crate) hours: u32,
 }
 
 #[derive(Debug, Subcommand)]

@@ -42,7 +42,7 @@ pub(crate) async fn client(layout: &Layout, name: Option<&str>) -> anyhow::Resul
 const NAMES: &str = "`nodestead status` names the region's clusters";
 
 /// The cluster that the data directory's kubeconfig is of.
-fn own(layout: &Layout) -> Option<String> {
+pub(crate) fn own(layout: &Layout) -> Option<String> {
     let kubeconfig = Kubeconfig::read_from(layout.kubeconfig()).ok()?;
     Some(kubeconfig.clusters.into_iter().next()?.name)
 }

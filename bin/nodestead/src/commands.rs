@@ -8,6 +8,7 @@ pub(crate) mod env;
 pub(crate) mod explain;
 pub(crate) mod image;
 pub(crate) mod interrupt;
+pub(crate) mod kubeconfig;
 pub(crate) mod logs;
 pub(crate) mod plan;
 pub(crate) mod shell;

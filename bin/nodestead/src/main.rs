@@ -51,6 +51,7 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Down(args) => block_on(1, commands::down::run(args)),
         Command::Status(args) => block_on(1, commands::status::run(args)),
         Command::Env(args) => block_on(1, commands::env::run(args)),
+        Command::Kubeconfig(args) => commands::kubeconfig::run(&args),
         Command::Image { command } => block_on(1, commands::image::run(command)),
         Command::Demo(args) => block_on(1, commands::demo::run(args)),
         Command::Logs(args) => block_on(1, commands::logs::run(args)),

@@ -1,7 +1,8 @@
 //! `nodestead run kube-apiserver`: the server alone, with upstream's flags.
 //!
 //! What is not given is made and kept in the data directory: an authority, a serving certificate,
-//! the service-account key, and a kubeconfig (`admin.conf`) for whoever runs it.
+//! the service-account key, and kubeconfigs: `admin.conf` for whoever runs it, and those of the other
+//! components, as kubeadm names them.
 //!
 //! Upstream: the options of cmd/kube-apiserver.
 
@@ -29,6 +30,14 @@ const CERTIFICATE_LIFE: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 /// How long connections may take to end on shutdown.
 const DRAIN_LIMIT: Duration = Duration::from_secs(10);
+
+/// The kubeconfigs that are made: the file, the user and its group.
+const USERS: [(&str, &str, &str); 4] = [
+    ("admin.conf", "kubernetes-admin", "system:masters"),
+    ("controller-manager.conf", "system:kube-controller-manager", ""),
+    ("scheduler.conf", "system:kube-scheduler", ""),
+    ("kube-proxy.conf", "system:kube-proxy", ""),
+];
 
 /// Flags, named as upstream's.
 #[derive(Clone, Debug, clap::Args)]
@@ -301,7 +310,9 @@ impl Made {
         };
         let not_after = clock::Clock::system().now() + CERTIFICATE_LIFE;
         let made = Self { ca, account_key, not_after };
-        made.write_admin_config(args)?;
+        for (file, user, group) in USERS {
+            made.write_kubeconfig(args, file, user, group)?;
+        }
         Ok(made)
     }
 
@@ -352,8 +363,14 @@ impl Made {
         Ok(self.issue("kube-apiserver", "", &names, Usage::Server)?)
     }
 
-    fn write_admin_config(&self, args: &Args) -> Result<(), Box<dyn Error + Send + Sync>> {
-        let path = args.data_dir.join("admin.conf");
+    fn write_kubeconfig(
+        &self,
+        args: &Args,
+        file: &str,
+        user: &str,
+        group: &str,
+    ) -> Result<(), Box<dyn Error + Send + Sync>> {
+        let path = args.data_dir.join(file);
         if path.exists() {
             return Ok(());
         }
@@ -362,7 +379,7 @@ impl Made {
         } else {
             args.bind_address
         };
-        let identity = self.issue("kubernetes-admin", "system:masters", &[], Usage::Client)?;
+        let identity = self.issue(user, group, &[], Usage::Client)?;
         let config = Kubeconfig {
             name: "nodestead".into(),
             server: format!("https://{}", SocketAddr::new(host, args.secure_port)),
@@ -439,6 +456,26 @@ mod tests {
             assert!(!data.exists(), "something was made");
         }
         assert!(check_advertised(&line("192.0.2.1")).is_ok());
+    }
+
+    #[test]
+    fn each_component_is_given_a_kubeconfig_of_its_own_that_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let args = Line::parse_from(["x", "--data-dir", folder.path().to_str().unwrap()]).args;
+        drop(Made::ensure(&args).unwrap());
+        let texts =
+            || USERS.map(|(file, ..)| fs::read_to_string(folder.path().join(file)).unwrap());
+        let first = texts();
+        for ((_, user, _), text) in USERS.iter().zip(&first) {
+            let read: serde_json::Value = serde_saphyr::from_str(text).unwrap();
+            let pem = &read["users"][0]["user"]["client-certificate-data"];
+            use base64::{Engine, prelude::BASE64_STANDARD};
+            let pem = BASE64_STANDARD.decode(pem.as_str().unwrap()).unwrap();
+            let subject = pki::subject_of_pem(&String::from_utf8(pem).unwrap()).unwrap();
+            assert_eq!(subject.common_name, *user);
+        }
+        drop(Made::ensure(&args).unwrap());
+        assert_eq!(texts(), first);
     }
 
     #[test]

@@ -15,11 +15,12 @@ mod health;
 mod hostile;
 mod managed_fields;
 mod measures;
-mod protobuf;
+pub(crate) mod protobuf;
 mod protocol;
 mod reviews;
 mod services;
 mod subresources;
+mod swap;
 mod two_servers;
 mod watches;
 

@@ -49,6 +49,33 @@ fn zeros_are_absent_unless_they_are_held_by_pointer() {
 }
 
 #[test]
+fn what_a_kubelet_or_a_default_says_in_a_zero_is_kept() {
+    let node = json!({
+        "apiVersion": "v1", "kind": "Node", "metadata": {"name": "n"},
+        "status": {"features": {"supplementalGroupsPolicy": false}},
+    });
+    assert_eq!(there_and_back(&node)["status"]["features"], node["status"]["features"]);
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"},
+        "spec": {
+            "containers": [{"name": "c", "readinessProbe": {"grpc": {"port": 1, "service": ""}}}],
+            "dnsConfig": {"options": [{"name": "edns0", "value": ""}]},
+            "volumes": [{"name": "h", "hostPath": {"path": "/x", "type": ""}}],
+        },
+    });
+    let back = there_and_back(&pod);
+    assert_eq!(back["spec"]["volumes"], pod["spec"]["volumes"]);
+    assert_eq!(back["spec"]["dnsConfig"], pod["spec"]["dnsConfig"]);
+    let probe = &back["spec"]["containers"][0]["readinessProbe"];
+    assert_eq!(probe["grpc"], json!({"port": 1, "service": ""}));
+    let claim = json!({
+        "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "c"},
+        "spec": {"storageClassName": ""},
+    });
+    assert_eq!(there_and_back(&claim)["spec"], claim["spec"]);
+}
+
+#[test]
 fn a_zero_that_means_something_comes_back() {
     let schema = json!({"minimum": 0.0, "maxItems": 0, "default": false});
     let version = json!({"name": "v", "schema": {"openAPIV3Schema": schema}});

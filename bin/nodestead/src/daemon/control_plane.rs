@@ -19,6 +19,7 @@ use aws_iam_authenticator::{AccessService, Authenticator, ConfigMapMappings, Tok
 use clock::Clock;
 use futures::future::BoxFuture;
 use kube_apiserver::{ApiServer, Delegate, authn, proxy, request::UserInfo};
+use kube_controller_manager::Switches;
 use lifecycle::Scope;
 use metrics_server::MetricsServer;
 use parking_lot::Mutex;
@@ -50,6 +51,9 @@ const HTTPS: u16 = 443;
 /// Who signs the certificate by which aggregated API servers know this one, and its name, as EKS's.
 const FRONT_PROXY_CA: &str = "front-proxy-ca";
 const FRONT_PROXY: &str = "front-proxy-client";
+/// What stays ours where another controller manager does the rest: as on EKS, a kubelet's serving
+/// certificate is approved by who knows EC2's instances.
+const APPROVER: &str = "certificatesigningrequest-approving-controller";
 /// How long the webhooks' answers are remembered: a new access entry works within this.
 const WEBHOOK_MEMORY: Duration = Duration::from_secs(2);
 
@@ -323,10 +327,15 @@ impl Planes {
             let scheduler = scope.spawn("kube-scheduler", scheduler);
             components.add("scheduler", move || !scheduler.is_finished());
         }
-        if is_ours("kube-controller-manager") {
-            let client = client("system:kube-controller-manager");
-            let controllers = kube_controller_manager::run(client, config, clock, child.clone());
-            let controllers = scope.spawn("kube-controller-manager", controllers);
+        let is_whole = is_ours("kube-controller-manager");
+        if !is_whole {
+            config.controllers =
+                Switches::new(&[APPROVER.to_owned()]).map_err(anyhow::Error::msg)?;
+        }
+        let manager = client("system:kube-controller-manager");
+        let controllers = kube_controller_manager::run(manager, config, clock, child.clone());
+        let controllers = scope.spawn("kube-controller-manager", controllers);
+        if is_whole {
             components.add("controller-manager", move || !controllers.is_finished());
         }
         let ec2 = self.region.gateway.client_as("eks.amazonaws.com");

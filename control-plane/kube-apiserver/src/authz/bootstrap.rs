@@ -3,8 +3,8 @@
 //! Upstream: plugin/pkg/auth/authorizer/rbac/bootstrappolicy. The tables say the same in our own
 //! notation, one rule per line: `verbs | groups | resources | names`, or `verbs | /paths`; the core
 //! group is written `core`.
-//! Deviation: the controllers' bindings also name the user `system:kube-controller-manager`,
-//! because our controllers share one identity; the aggregated roles are written out already
+//! Deviation: beside upstream's roles there is `nodestead:kube-controller-manager`, with the rules of all
+//! controllers, because ours share one identity; the aggregated roles are written out already
 //! aggregated.
 
 mod controllers;
@@ -12,12 +12,17 @@ mod reconcile;
 mod system;
 mod users;
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value, json};
 
 pub(crate) use self::reconcile::reconciled;
 use super::bootstrap_eks;
 
 const GROUP: &str = "rbac.authorization.k8s.io";
+
+/// Of our controllers, which share one identity.
+const OUR_CONTROLLERS: &str = "nodestead:kube-controller-manager";
 
 /// A role: its name and its rules in this module's notation.
 pub(super) type Role = (&'static str, &'static [&'static str]);
@@ -39,22 +44,33 @@ pub fn bootstrap_objects() -> Vec<Value> {
         let name = format!("system:controller:{controller}");
         objects.push(cluster_role(&name, rules));
         let account = format!("ServiceAccount kube-system/{controller}");
-        let subjects = [account.as_str(), "User system:kube-controller-manager"];
-        objects.push(cluster_role_binding(&name, &name, &subjects));
+        objects.push(cluster_role_binding(&name, &name, &[&account]));
     }
+    objects.push(cluster_role(OUR_CONTROLLERS, &rules_of_ours()));
+    let subject = ["User system:kube-controller-manager"];
+    objects.push(cluster_role_binding(OUR_CONTROLLERS, OUR_CONTROLLERS, &subject));
     for (namespace, name, rules, subjects) in system::NAMESPACED {
         objects.push(role(namespace, name, rules));
         objects.push(role_binding(namespace, name, "Role", name, subjects));
     }
+    let (reader, rules) = system::AUTHENTICATION_READER;
+    objects.push(role("kube-system", reader, rules));
     objects.push(role_binding(
         "kube-system",
-        "system::extension-apiserver-authentication-reader",
+        &format!("system::{reader}"),
         "Role",
-        "extension-apiserver-authentication-reader",
+        reader,
         &["User system:kube-controller-manager", "User system:kube-scheduler"],
     ));
     objects.extend(bootstrap_eks::objects());
     objects
+}
+
+/// The rules of all controllers, each once.
+fn rules_of_ours() -> Vec<&'static str> {
+    let upstream = controllers::ROLES.iter().flat_map(|(_, rules)| rules.iter());
+    let all: BTreeSet<&str> = upstream.chain(controllers::OURS).copied().collect();
+    all.into_iter().collect()
 }
 
 pub(super) fn cluster_role(name: &str, rules: &[&str]) -> Value {
@@ -133,8 +149,6 @@ fn subject(line: &str) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
     use crate::{
         authz::{Authorizer, Decision, testing::Memory},

@@ -87,7 +87,7 @@ async fn pages_say_where_the_next_one_begins() {
 }
 
 /// The events of a watch that has ended, by their types and with their objects.
-fn events(mut stream: &[u8]) -> Vec<(String, Value)> {
+pub(super) fn events(mut stream: &[u8]) -> Vec<(String, Value)> {
     let mut events = Vec::new();
     while let Some((length, rest)) = stream.split_first_chunk::<4>() {
         let (event, rest) = rest.split_at(u32::from_be_bytes(*length).try_into().unwrap());

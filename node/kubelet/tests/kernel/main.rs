@@ -23,6 +23,7 @@ mod shares;
 mod storage;
 mod streams;
 mod support;
+mod upstream;
 mod volumes;
 #[path = "../simulation/support.rs"]
 mod world;

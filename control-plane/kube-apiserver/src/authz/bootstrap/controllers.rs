@@ -1,17 +1,33 @@
-//! The controllers' roles (`system:controller:NAME`), one per controller.
+//! The controllers' roles (`system:controller:NAME`), rule by rule as upstream's 1.36 has them, and what
+//! ours need beyond.
 
 use super::Role;
 
 const EVENTS: &str = "create patch update | core events.k8s.io | events";
 
+/// Each is bound to the service account of its name in `kube-system`.
 pub(super) const ROLES: &[Role] = &[
     (
         "attachdetach-controller",
         &[
-            "get list watch | core | persistentvolumeclaims persistentvolumes pods nodes",
+            "list watch | core | persistentvolumeclaims persistentvolumes",
+            "get list watch | core | nodes",
             "patch update | core | nodes/status",
-            "create delete get list watch patch update | storage.k8s.io | volumeattachments",
-            "get list watch | storage.k8s.io | csidrivers csinodes",
+            "list watch | core | pods",
+            EVENTS,
+            "create delete get list watch | storage.k8s.io | volumeattachments",
+            "get list watch | storage.k8s.io | csidrivers",
+            "get list watch | storage.k8s.io | csinodes",
+        ],
+    ),
+    (
+        "certificate-controller",
+        &[
+            "delete get list watch | certificates.k8s.io | certificatesigningrequests",
+            "update | certificates.k8s.io | certificatesigningrequests/approval certificatesigningrequests/status",
+            "approve | certificates.k8s.io | signers | kubernetes.io/kube-apiserver-client-kubelet",
+            "sign | certificates.k8s.io | signers | kubernetes.io/kube-apiserver-client kubernetes.io/kube-apiserver-client-kubelet kubernetes.io/kubelet-serving kubernetes.io/legacy-unknown",
+            "create | authorization.k8s.io | subjectaccessreviews",
             EVENTS,
         ],
     ),
@@ -26,7 +42,7 @@ pub(super) const ROLES: &[Role] = &[
             "create delete get list patch update watch | batch | jobs",
             "update | batch | cronjobs/status",
             "update | batch | cronjobs/finalizers",
-            "delete list | core | pods",
+            "delete list watch | core | pods",
             EVENTS,
         ],
     ),
@@ -34,10 +50,10 @@ pub(super) const ROLES: &[Role] = &[
         "daemon-set-controller",
         &[
             "get list watch | apps extensions | daemonsets",
-            "update patch | apps extensions | daemonsets/status",
+            "update | apps extensions | daemonsets/status",
             "update | apps extensions | daemonsets/finalizers",
             "list watch | core | nodes",
-            "create delete list patch watch get | core | pods",
+            "create delete list patch watch | core | pods",
             "create | core | pods/binding",
             "create delete get list patch update watch | apps | controllerrevisions",
             EVENTS,
@@ -46,8 +62,8 @@ pub(super) const ROLES: &[Role] = &[
     (
         "deployment-controller",
         &[
-            "get list update patch watch | apps extensions | deployments",
-            "update patch | apps extensions | deployments/status",
+            "get list update watch | apps extensions | deployments",
+            "update | apps extensions | deployments/status",
             "update | apps extensions | deployments/finalizers",
             "create delete get list patch update watch | apps extensions | replicasets",
             "get list update watch | core | pods",
@@ -55,12 +71,25 @@ pub(super) const ROLES: &[Role] = &[
         ],
     ),
     (
+        "device-taint-eviction-controller",
+        &[
+            "delete get list watch | core | pods",
+            "patch update | core | pods/status",
+            "get list watch | resource.k8s.io | resourceclaims",
+            "get list watch | resource.k8s.io | resourceslices",
+            "get list watch | resource.k8s.io | deviceclasses",
+            EVENTS,
+        ],
+    ),
+    (
         "disruption-controller",
         &[
-            "get list watch | apps extensions | deployments replicasets statefulsets",
-            "get list watch | core | pods replicationcontrollers",
+            "get list watch | apps extensions | deployments",
+            "get list watch | apps extensions | replicasets",
+            "get list watch | core | replicationcontrollers",
             "get list watch | policy | poddisruptionbudgets",
-            "update patch | policy | poddisruptionbudgets/status",
+            "get list watch | apps | statefulsets",
+            "update | policy | poddisruptionbudgets/status",
             "patch update | core | pods/status",
             "get | * | */scale",
             EVENTS,
@@ -70,7 +99,7 @@ pub(super) const ROLES: &[Role] = &[
         "endpoint-controller",
         &[
             "get list watch | core | pods services",
-            "create delete get list update patch watch | core | endpoints",
+            "create delete get list update watch | core | endpoints",
             "create | core | endpoints/restricted",
             EVENTS,
         ],
@@ -80,8 +109,7 @@ pub(super) const ROLES: &[Role] = &[
         &[
             "get list watch | core | nodes pods services",
             "update | core | services/finalizers",
-            "create delete get list update patch watch | discovery.k8s.io | endpointslices",
-            "create | discovery.k8s.io | endpointslices/restricted",
+            "create delete get list update watch | discovery.k8s.io | endpointslices",
             EVENTS,
         ],
     ),
@@ -89,17 +117,17 @@ pub(super) const ROLES: &[Role] = &[
         "endpointslicemirroring-controller",
         &[
             "get list watch | core | endpoints services",
-            "update | core | services/finalizers endpoints/finalizers",
-            "create delete get list update patch watch | discovery.k8s.io | endpointslices",
-            "create | discovery.k8s.io | endpointslices/restricted",
+            "update | core | services/finalizers",
+            "update | core | endpoints/finalizers",
+            "create delete get list update watch | discovery.k8s.io | endpointslices",
             EVENTS,
         ],
     ),
     (
         "ephemeral-volume-controller",
         &[
-            "update | core | pods/finalizers",
             "get list watch | core | pods",
+            "update | core | pods/finalizers",
             "create get list watch | core | persistentvolumeclaims",
             EVENTS,
         ],
@@ -118,12 +146,12 @@ pub(super) const ROLES: &[Role] = &[
         "horizontal-pod-autoscaler",
         &[
             "get list watch | autoscaling | horizontalpodautoscalers",
-            "update patch | autoscaling | horizontalpodautoscalers/status",
+            "update | autoscaling | horizontalpodautoscalers/status",
             "get update | * | */scale",
-            "list | core | pods",
-            "get list | metrics.k8s.io | pods",
-            "get list | custom.metrics.k8s.io | *",
-            "get list | external.metrics.k8s.io | *",
+            "list watch | core | pods",
+            "list watch | metrics.k8s.io | pods",
+            "get list watch | custom.metrics.k8s.io | *",
+            "get list watch | external.metrics.k8s.io | *",
             EVENTS,
         ],
     ),
@@ -131,9 +159,18 @@ pub(super) const ROLES: &[Role] = &[
         "job-controller",
         &[
             "get list patch update watch | batch | jobs",
-            "update patch | batch | jobs/status",
+            "update | batch | jobs/status",
             "update | batch | jobs/finalizers",
-            "create delete list patch watch get | core | pods",
+            "create delete list patch watch | core | pods",
+            EVENTS,
+        ],
+    ),
+    // Upstream's beside the gate of cluster trust bundles, which are served here.
+    (
+        "kube-apiserver-serving-clustertrustbundle-publisher",
+        &[
+            "attest | certificates.k8s.io | signers | kubernetes.io/kube-apiserver-serving",
+            "create delete list update watch | certificates.k8s.io | clustertrustbundles",
             EVENTS,
         ],
     ),
@@ -144,16 +181,15 @@ pub(super) const ROLES: &[Role] = &[
             "delete patch | core | secrets",
         ],
     ),
-    // Ours: volumes on the nodes' own disks.
-    ("local-path-provisioner", &["create | storage.k8s.io | storageclasses"]),
     (
         "namespace-controller",
         &[
             "delete get list watch | core | namespaces",
-            "update patch | core | namespaces/finalize namespaces/status",
+            "update | core | namespaces/finalize namespaces/status",
             "delete deletecollection get list watch | * | *",
         ],
     ),
+    // Of the evictions by taints, too.
     (
         "node-controller",
         &[
@@ -168,22 +204,23 @@ pub(super) const ROLES: &[Role] = &[
     (
         "persistent-volume-binder",
         &[
-            "create delete get list update patch watch | core | persistentvolumes",
-            "update patch | core | persistentvolumes/status persistentvolumeclaims/status",
-            "get list update patch watch | core | persistentvolumeclaims",
+            "create delete get list update watch | core | persistentvolumes",
+            "update | core | persistentvolumes/status",
+            "get list update watch | core | persistentvolumeclaims",
+            "update | core | persistentvolumeclaims/status",
             "create delete get list watch | core | pods",
             "get list watch | storage.k8s.io | storageclasses",
-            "get | core | secrets",
-            "get list | core | nodes",
+            "list watch | core | nodes",
             EVENTS,
+            "watch | core | events",
         ],
     ),
     (
         "pod-garbage-collector",
         &[
-            "delete list watch get | core | pods",
-            "get list | core | nodes",
-            "patch update | core | pods/status",
+            "delete list watch | core | pods",
+            "get list watch | core | nodes",
+            "patch | core | pods/status",
         ],
     ),
     ("pv-protection-controller", &["get list update watch | core | persistentvolumes", EVENTS]),
@@ -191,6 +228,7 @@ pub(super) const ROLES: &[Role] = &[
         "pvc-protection-controller",
         &[
             "get list update watch | core | persistentvolumeclaims",
+            "update | core | persistentvolumeclaims/status",
             "get list watch | core | pods",
             EVENTS,
         ],
@@ -199,9 +237,9 @@ pub(super) const ROLES: &[Role] = &[
         "replicaset-controller",
         &[
             "get list update watch | apps extensions | replicasets",
-            "update patch | apps extensions | replicasets/status",
+            "update | apps extensions | replicasets/status",
             "update | apps extensions | replicasets/finalizers",
-            "create delete list patch watch get | core | pods",
+            "create delete list patch watch | core | pods",
             EVENTS,
         ],
     ),
@@ -209,9 +247,9 @@ pub(super) const ROLES: &[Role] = &[
         "replication-controller",
         &[
             "get list update watch | core | replicationcontrollers",
-            "update patch | core | replicationcontrollers/status",
+            "update | core | replicationcontrollers/status",
             "update | core | replicationcontrollers/finalizers",
-            "create delete list patch watch get | core | pods",
+            "create delete list patch watch | core | pods",
             EVENTS,
         ],
     ),
@@ -220,39 +258,37 @@ pub(super) const ROLES: &[Role] = &[
         &[
             "get list watch | core | pods",
             "update | core | pods/finalizers",
+            "create delete get list watch | resource.k8s.io | resourceclaims",
+            "patch update | resource.k8s.io | resourceclaims resourceclaims/status",
             "patch update | core | pods/status",
-            "get list watch | resource.k8s.io | resourceclaimtemplates",
-            "get list watch create delete update patch | resource.k8s.io | resourceclaims",
-            "update patch | resource.k8s.io | resourceclaims/status",
             EVENTS,
+            "patch update | resource.k8s.io | resourceclaims/binding",
         ],
     ),
     (
         "resourcequota-controller",
-        &["list watch | * | *", "update patch | core | resourcequotas/status", EVENTS],
+        &["list watch | * | *", "update | core | resourcequotas/status", EVENTS],
     ),
-    (
-        "kube-apiserver-serving-clustertrustbundle-publisher",
-        &[
-            "attest | certificates.k8s.io | signers | kubernetes.io/kube-apiserver-serving",
-            "create update delete list watch | certificates.k8s.io | clustertrustbundles",
-            EVENTS,
-        ],
-    ),
-    (
-        "root-ca-cert-publisher",
-        &[
-            "create update patch get list watch | core | configmaps",
-            "list watch | core | namespaces",
-            EVENTS,
-        ],
-    ),
+    ("root-ca-cert-publisher", &["create update | core | configmaps", EVENTS]),
     ("route-controller", &["list watch | core | nodes", "patch | core | nodes/status", EVENTS]),
     (
-        "service-account-controller",
+        "selinux-warning-controller",
         &[
-            "create get list watch | core | serviceaccounts",
-            "list watch | core | namespaces",
+            EVENTS,
+            "get list watch | core | persistentvolumes",
+            "get list watch | core | persistentvolumeclaims",
+            "get list watch | core | pods",
+            "get list watch | storage.k8s.io | csidrivers",
+        ],
+    ),
+    ("service-account-controller", &["create | core | serviceaccounts", EVENTS]),
+    (
+        "service-cidrs-controller",
+        &[
+            "get list patch update watch | networking.k8s.io | servicecidrs",
+            "patch update | networking.k8s.io | servicecidrs/finalizers",
+            "patch update | networking.k8s.io | servicecidrs/status",
+            "get list watch | networking.k8s.io | ipaddresses",
             EVENTS,
         ],
     ),
@@ -268,73 +304,20 @@ pub(super) const ROLES: &[Role] = &[
     (
         "statefulset-controller",
         &[
-            "list watch get | core | pods",
+            "list watch | core | pods",
             "get list watch | apps | statefulsets",
-            "update patch | apps | statefulsets/status",
+            "update | apps | statefulsets/status",
             "update | apps | statefulsets/finalizers",
             "create delete get patch update | core | pods",
             "create delete get list patch update watch | apps | controllerrevisions",
-            "create get list watch patch update delete | core | persistentvolumeclaims",
+            "create get list watch | core | persistentvolumeclaims",
+            "delete update | core | persistentvolumeclaims",
+            "update | core | pods/finalizers",
             EVENTS,
         ],
     ),
-    ("ttl-controller", &["list patch update watch | core | nodes", EVENTS]),
     ("ttl-after-finished-controller", &["delete get list watch | batch | jobs", EVENTS]),
-    (
-        "taint-eviction-controller",
-        &[
-            "delete get list watch | core | pods",
-            "patch update | core | pods/status",
-            "get list watch | core | nodes",
-            EVENTS,
-        ],
-    ),
-    (
-        "volumeattributesclass-protection-controller",
-        &[
-            "get list watch | core | persistentvolumeclaims persistentvolumes",
-            "get list update watch | storage.k8s.io | volumeattributesclasses",
-            EVENTS,
-        ],
-    ),
-    (
-        "certificate-controller",
-        &[
-            "delete get list watch | certificates.k8s.io | certificatesigningrequests",
-            "update patch | certificates.k8s.io | certificatesigningrequests/approval certificatesigningrequests/status",
-            "approve | certificates.k8s.io | signers | kubernetes.io/kube-apiserver-client-kubelet kubernetes.io/kubelet-serving",
-            "sign | certificates.k8s.io | signers | kubernetes.io/kube-apiserver-client kubernetes.io/kube-apiserver-client-kubelet kubernetes.io/kubelet-serving kubernetes.io/legacy-unknown",
-            "create | authorization.k8s.io | subjectaccessreviews",
-            EVENTS,
-        ],
-    ),
-    (
-        "device-taint-eviction-controller",
-        &[
-            "get list watch delete | core | pods",
-            "patch | core | pods/status",
-            "get list watch | resource.k8s.io | resourceclaims resourceslices deviceclasses devicetaintrules",
-            EVENTS,
-        ],
-    ),
-    // Of controllers that only upstream's process has.
-    (
-        "selinux-warning-controller",
-        &[
-            "get list watch | core | persistentvolumes persistentvolumeclaims pods",
-            "get list watch | storage.k8s.io | csidrivers",
-            EVENTS,
-        ],
-    ),
-    (
-        "service-cidrs-controller",
-        &[
-            "get list watch patch update | networking.k8s.io | servicecidrs",
-            "patch update | networking.k8s.io | servicecidrs/finalizers servicecidrs/status",
-            "get list watch | networking.k8s.io | ipaddresses",
-            EVENTS,
-        ],
-    ),
+    ("ttl-controller", &["list patch update watch | core | nodes", EVENTS]),
     (
         "validatingadmissionpolicy-status-controller",
         &[
@@ -343,4 +326,20 @@ pub(super) const ROLES: &[Role] = &[
             EVENTS,
         ],
     ),
+    (
+        "volumeattributesclass-protection-controller",
+        &[
+            "get list watch | core | persistentvolumeclaims",
+            "get list watch | core | persistentvolumes",
+            "get list update watch | storage.k8s.io | volumeattributesclasses",
+            EVENTS,
+        ],
+    ),
+];
+
+/// What ours do that none of upstream's does: a kubelet's serving certificate is approved where the cloud
+/// knows its names, and volumes on the nodes' own disks have a class.
+pub(super) const OURS: &[&str] = &[
+    "approve | certificates.k8s.io | signers | kubernetes.io/kubelet-serving",
+    "create | storage.k8s.io | storageclasses",
 ];

@@ -54,7 +54,10 @@ pub(super) const ROLES: &[Role] = &[
             "get list watch | storage.k8s.io | csidrivers",
             "create delete get patch update | storage.k8s.io | csinodes",
             "get list watch | node.k8s.io | runtimeclasses",
+            "get | resource.k8s.io | resourceclaims",
+            "deletecollection | resource.k8s.io | resourceslices",
             "get list watch | certificates.k8s.io | clustertrustbundles",
+            "get | core | serviceaccounts",
         ],
     ),
     (
@@ -128,7 +131,8 @@ pub(super) const ROLES: &[Role] = &[
             "create delete get list watch | core | persistentvolumes",
             "get list update watch | core | persistentvolumeclaims",
             "get list watch | storage.k8s.io | storageclasses",
-            "create get list patch update watch | core | events",
+            "watch | core | events",
+            "create patch update | core events.k8s.io | events",
         ],
     ),
     (
@@ -142,37 +146,50 @@ pub(super) const ROLES: &[Role] = &[
         "system:kube-scheduler",
         &[
             "create patch update | core events.k8s.io | events",
-            "create get list update watch | coordination.k8s.io | leases",
+            "create | coordination.k8s.io | leases",
+            "get list update watch | coordination.k8s.io | leases | kube-scheduler",
             "get list watch | core | nodes",
             "delete get list watch | core | pods",
             "create | core | bindings pods/binding",
             "patch update | core | pods/status",
-            "get list watch | core | replicationcontrollers services namespaces",
+            "get list watch | core | replicationcontrollers services",
             "get list watch | apps extensions | replicasets",
             "get list watch | apps | statefulsets",
             "get list watch | policy | poddisruptionbudgets",
             "get list watch | core | persistentvolumeclaims persistentvolumes",
             "create | authentication.k8s.io | tokenreviews",
             "create | authorization.k8s.io | subjectaccessreviews",
-            "get list watch | storage.k8s.io | csinodes csidrivers csistoragecapacities volumeattachments",
-            "get list watch create delete patch update | resource.k8s.io | resourceclaims",
-            "get list watch patch update | resource.k8s.io | resourceclaims/status",
-            "get list watch | resource.k8s.io | deviceclasses resourceslices",
+            "get list watch | storage.k8s.io | csinodes",
+            "get list watch | storage.k8s.io | volumeattachments",
+            "get list watch | core | namespaces",
+            "get list watch | storage.k8s.io | csidrivers",
+            "get list watch | storage.k8s.io | csistoragecapacities",
+            "get list watch | resource.k8s.io | deviceclasses",
+            // Claims for extended resources are made and, where a pod was not bound, deleted.
+            "create delete get list patch update watch | resource.k8s.io | resourceclaims",
+            "get list patch update watch | resource.k8s.io | resourceclaims/status",
+            "patch update | resource.k8s.io | resourceclaims/binding",
+            "get list patch update watch | core | pods/finalizers",
+            "get list watch | resource.k8s.io | resourceslices",
         ],
     ),
     (
         "system:kube-controller-manager",
         &[
             "create patch update | core events.k8s.io | events",
-            "create get list update watch | coordination.k8s.io | leases",
-            "create delete get update | core | secrets serviceaccounts",
-            "get | core | configmaps namespaces",
+            "create | coordination.k8s.io | leases",
+            "get update | coordination.k8s.io | leases | kube-controller-manager",
+            "create | core | secrets serviceaccounts",
+            "delete | core | secrets",
+            "get | core | configmaps namespaces secrets serviceaccounts",
+            "update | core | secrets serviceaccounts",
             "create | authentication.k8s.io | tokenreviews",
             "create | authorization.k8s.io | subjectaccessreviews",
             "list watch | * | *",
             "create | core | serviceaccounts/token",
         ],
     ),
+    ("system:kube-aggregator", &["get list watch | core | endpoints services"]),
 ];
 
 pub(super) const BINDINGS: &[Binding] = &[
@@ -197,10 +214,14 @@ type Namespaced = (&'static str, &'static str, &'static [&'static str], &'static
 /// Roles in namespaces, each with the binding of the same name.
 pub(super) const NAMESPACED: &[Namespaced] = &[
     (
-        "kube-system",
-        "extension-apiserver-authentication-reader",
-        &["get list watch | core | configmaps | extension-apiserver-authentication"],
-        &[],
+        "kube-public",
+        "system:controller:bootstrap-signer",
+        &[
+            "get list watch | core | configmaps",
+            "update | core | configmaps | cluster-info",
+            "create patch update | core events.k8s.io | events",
+        ],
+        &["ServiceAccount kube-system/bootstrap-signer"],
     ),
     (
         "kube-system",
@@ -211,7 +232,7 @@ pub(super) const NAMESPACED: &[Namespaced] = &[
     (
         "kube-system",
         "system:controller:cloud-provider",
-        &["create get list update watch | core | configmaps"],
+        &["create get list watch | core | configmaps"],
         &["ServiceAccount kube-system/cloud-provider"],
     ),
     (
@@ -226,16 +247,28 @@ pub(super) const NAMESPACED: &[Namespaced] = &[
     (
         "kube-system",
         "system::leader-locking-kube-controller-manager",
-        &["get update | core | configmaps | kube-controller-manager"],
+        LEADER_LOCKING,
         &[
             "User system:kube-controller-manager",
             "ServiceAccount kube-system/kube-controller-manager",
+            "ServiceAccount kube-system/leader-election-controller",
         ],
     ),
     (
         "kube-system",
         "system::leader-locking-kube-scheduler",
-        &["get update | core | configmaps | kube-scheduler"],
+        LEADER_LOCKING,
         &["User system:kube-scheduler", "ServiceAccount kube-system/kube-scheduler"],
     ),
 ];
+
+const LEADER_LOCKING: &[&str] = &[
+    "create get list update watch | coordination.k8s.io | leases",
+    "create get list update watch | coordination.k8s.io | leasecandidates",
+];
+
+/// Whose binding has another name.
+pub(super) const AUTHENTICATION_READER: (&str, &[&str]) = (
+    "extension-apiserver-authentication-reader",
+    &["get list watch | core | configmaps | extension-apiserver-authentication"],
+);
