@@ -391,13 +391,13 @@ async fn what_a_version_may_be_selected_by_is_part_of_its_openapi_documents() {
     let cluster = Cluster::start().await;
     let schema = json!({ "type": "object", "properties": { "host": { "type": "string" } } });
     let mut selectable = definition("widgets", "Widget", schema);
-    selectable["spec"]["versions"][0]["selectableFields"] = json!([{ "jsonPath": ".host" }]);
+    selectable["spec"]["versions"][0]["selectableFields"] = json!([{ "jsonPath": ".spec.host" }]);
     let (code, made) = cluster.post(DEFINITIONS, selectable).await;
     assert_eq!(code, 201, "{made}");
     let third = cluster.get("/openapi/v3/apis/example.com/v1").await;
     let second = cluster.get("/openapi/v2").await;
     for schemas in [&third["components"]["schemas"], &second["definitions"]] {
         let told = &schemas["com.example.v1.Widget"]["x-kubernetes-selectable-fields"];
-        assert_eq!(*told, json!([{ "fieldPath": "host" }]));
+        assert_eq!(*told, json!([{ "fieldPath": "spec.host" }]));
     }
 }
