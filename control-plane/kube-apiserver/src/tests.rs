@@ -35,6 +35,14 @@ pub(crate) struct Cluster {
     pub(crate) api: ApiServer,
 }
 
+pub(crate) struct Upkeep(lifecycle::Scope);
+
+impl Drop for Upkeep {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
 impl Cluster {
     pub(crate) async fn start() -> Self {
         Self::over(mvcc::Store::memory()).await
@@ -57,6 +65,14 @@ impl Cluster {
             legacy_keys: crate::authn::SigningKeys::default(),
         });
         Self { api: ApiServer::start(config).await.unwrap() }
+    }
+
+    /// What a server does beside answering, until the value goes.
+    pub(crate) async fn upkeep(&self) -> Upkeep {
+        let (api, scope) = (self.api.clone(), lifecycle::Scope::new());
+        drop(scope.spawn("upkeep", async move { api.maintain().await }));
+        tokio::task::yield_now().await;
+        Upkeep(scope)
     }
 
     pub(crate) fn client(&self) -> kube::Client {

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use super::Cluster;
+use super::{Cluster, Upkeep};
 use crate::{request::UserInfo, resources::Catalog};
 
 /// A server on a port of this machine, to which everybody is an administrator.
@@ -22,18 +22,20 @@ struct Served {
     folder: TempDir,
     _scope: lifecycle::Scope,
     _cluster: Cluster,
+    _upkeep: Upkeep,
 }
 
 impl Served {
     async fn start() -> Self {
         let cluster = Cluster::start_with_tokens().await.with_default_account().await;
+        let upkeep = cluster.upkeep().await;
         let listener = transport::Place::Here.listen(([127, 0, 0, 1], 0).into()).unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let scope = lifecycle::Scope::new();
         let service = cluster.api.service_as(UserInfo::master("admin"));
         drop(scope.spawn("server", transport::serve(listener, None, service, scope.clone())));
         let folder = tempfile::tempdir().unwrap();
-        Self { url, folder, _scope: scope, _cluster: cluster }
+        Self { url, folder, _scope: scope, _cluster: cluster, _upkeep: upkeep }
     }
 
     async fn run(&self, arguments: &[&str]) -> Output {

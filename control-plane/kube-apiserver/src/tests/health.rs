@@ -1,15 +1,11 @@
 //! Health as monitors ask for it.
 
-use lifecycle::Scope;
-
 use super::Cluster;
 
 #[tokio::test]
 async fn health_is_told_check_by_check_under_upstreams_names() {
     let cluster = Cluster::start().await;
-    let (api, scope) = (cluster.api.clone(), Scope::new());
-    drop(scope.spawn("upkeep", async move { api.maintain().await }));
-    tokio::task::yield_now().await;
+    let _upkeep = cluster.upkeep().await;
     for path in ["/healthz", "/livez", "/readyz"] {
         assert_eq!(cluster.text(path).await, "ok", "{path}");
         let told = cluster.text(&format!("{path}?verbose=1")).await;
@@ -35,9 +31,7 @@ async fn health_is_told_check_by_check_under_upstreams_names() {
 #[tokio::test]
 async fn one_check_can_be_asked_for_or_left_out() {
     let cluster = Cluster::start().await;
-    let (api, scope) = (cluster.api.clone(), Scope::new());
-    drop(scope.spawn("upkeep", async move { api.maintain().await }));
-    tokio::task::yield_now().await;
+    let _upkeep = cluster.upkeep().await;
     for (path, code) in [
         ("/livez/ping", 200),
         ("/livez/etcd", 200),

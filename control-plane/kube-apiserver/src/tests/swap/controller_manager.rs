@@ -52,6 +52,7 @@ const FOLLOWED: &[&str] = &[
 #[tokio::test]
 async fn the_controller_manager_of_upstream_waits_for_the_server_and_discovers_all_of_it() {
     let cluster = cluster().await;
+    let _upkeep = cluster.upkeep().await;
     let manager = Component::new(&cluster, "system:kube-controller-manager");
     let (head, body) = manager.send("GET", "/healthz", &[(ACCEPT, ACCEPTED)], "").await;
     assert_eq!((head.status.as_u16(), &body[..]), (200, &b"ok"[..]));

@@ -127,7 +127,9 @@ async fn the_namespace_controller_of_upstream_empties_a_namespace_and_lets_it_go
 #[tokio::test]
 async fn the_controllers_of_upstream_apply_what_they_say_of_others_objects() {
     let cluster = cluster().await.with_default_account().await;
-    let made = cluster.made(PODS, pod("p")).await;
+    let mut wanted = pod("p");
+    wanted["spec"]["resourceClaims"] = json!([{"name": "gpu", "resourceClaimTemplateName": "gpu"}]);
+    let made = cluster.made(PODS, wanted).await;
     let apply = "application/apply-patch+yaml";
     let of = |kind: &str, version: &str, name: &str, status: Value| json!({"apiVersion": version, "kind": kind, "metadata": {"name": name}, "status": status});
     let ranges = Component::controller(&cluster, "service-cidrs-controller");
