@@ -122,7 +122,6 @@ pub(crate) fn prepare_create(call: &Call, object: &mut Value) {
         ("networking.k8s.io", "servicecidrs") => {
             crate::services::prepare_range(object, &call.now());
         }
-        ("resource.k8s.io", "resourceslices") => date_taints(object, &call.now()),
         ("apps", "daemonsets") => {
             own_fields::first_template(object);
             empty_status(object);
@@ -228,19 +227,6 @@ pub(crate) fn prepare_update(call: &Call, part: Part, old: &Value, new: &mut Val
     }
     if resource.is("apiregistration.k8s.io", "apiservices") && part == Part::Main {
         crate::aggregation::prepare(Some(old), new, &call.now());
-    }
-    if resource.is("resource.k8s.io", "resourceslices") {
-        date_taints(new, &call.now());
-    }
-}
-
-/// A taint of a device without a date begins now.
-fn date_taints(slice: &mut Value, now: &str) {
-    let devices = slice["spec"]["devices"].as_array_mut().into_iter().flatten();
-    for taint in devices.filter_map(|it| it["taints"].as_array_mut()).flatten() {
-        if taint["timeAdded"].is_null() {
-            taint["timeAdded"] = now.into();
-        }
     }
 }
 

@@ -103,7 +103,9 @@ fn times(faults: &mut Faults, old: &Value, new: &Value) {
         faults.invalid(field, done.clone(), "completionTime cannot be mutated");
     }
     let had = &before["startTime"];
-    if !had.is_null() && *had != after["startTime"] && new["spec"]["suspend"] != true {
+    // The time of one that goes on begins anew, in the same write.
+    let may_change = new["spec"]["suspend"] == true || is(old, "Suspended");
+    if !had.is_null() && *had != after["startTime"] && !may_change {
         let why = "startTime cannot be removed for unsuspended job";
         faults.add(FieldError::required("status.startTime", why));
     }

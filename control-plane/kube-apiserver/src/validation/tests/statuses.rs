@@ -69,6 +69,21 @@ fn no_more_replicas_are_ready_than_there_are() {
 }
 
 #[test]
+fn the_time_of_a_job_begins_anew_only_when_it_goes_on() {
+    let job = |start: &str, suspended: &str| {
+        let condition = json!({ "type": "Suspended", "status": suspended });
+        of(json!({ "startTime": start, "conditions": [condition] }))
+    };
+    let (first, second) = ("2026-01-01T00:00:00Z", "2026-01-01T00:01:00Z");
+    let told = |old: &Value, new: &Value| told("batch", "jobs", old, new);
+    assert_eq!(told(&job(first, "True"), &job(second, "False")), [""; 0]);
+    assert_eq!(
+        told(&job(first, "False"), &job(second, "False")),
+        ["status.startTime: Required value: startTime cannot be removed for unsuspended job"]
+    );
+}
+
+#[test]
 fn a_job_ends_once_with_its_reason_first() {
     let job = |conditions: &[&str], more: Value| {
         let all: Vec<_> =
