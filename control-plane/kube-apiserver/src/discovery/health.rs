@@ -36,7 +36,7 @@ const STARTED: [&str; 12] = [
     "autoregister-completion",
 ];
 /// What goes on for ever.
-const MAINTAINED: [&str; 12] = [
+const MAINTAINED: [&str; 14] = [
     "poststarthook/start-apiextensions-informers",
     "poststarthook/start-apiextensions-controllers",
     "poststarthook/bootstrap-controller",
@@ -47,6 +47,9 @@ const MAINTAINED: [&str; 12] = [
     "poststarthook/priority-and-fairness-config-producer",
     "poststarthook/start-kube-aggregator-informers",
     "poststarthook/apiservice-registration-controller",
+    // One before 1.32, two since.
+    "poststarthook/apiservice-status-available-controller",
+    "poststarthook/apiservice-status-local-available-controller",
     "poststarthook/apiservice-status-remote-available-controller",
     "poststarthook/apiservice-discovery-controller",
 ];
