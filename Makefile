@@ -100,9 +100,13 @@ install:
 	@missing=""; for p in $(WANTED); do dpkg -s $$p >/dev/null 2>&1 || missing="$$missing $$p"; done; \
 	if [ -n "$$missing" ]; then echo "installing:$$missing"; $(SUDO) xtask/packages.sh $$missing; fi
 
-tools: $(VENV)/.done ## The AWS CLI, boto3 and Python's `kubernetes`, as test clients
+# The stamp names what is there, so that a list which has become longer is installed.
+CLIENTS := awscli boto3 kubernetes
+CLIENTS_STAMP := $(VENV)/.done$(subst $(eval ) ,,$(addprefix -,$(CLIENTS)))
 
-$(VENV)/.done:
+tools: $(CLIENTS_STAMP) ## The AWS CLI, boto3 and Python's `kubernetes`, as test clients
+
+$(CLIENTS_STAMP):
 	python3 -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet awscli boto3 kubernetes
+	$(VENV)/bin/pip install --quiet $(CLIENTS)
 	touch $@
