@@ -33,6 +33,8 @@ pub const OPENSSH_KEY: &str = "meta-data/public-keys/0/openssh-key";
 pub const REGION: &str = "meta-data/placement/region";
 pub const SECURITY_CREDENTIALS: &str = "meta-data/iam/security-credentials/";
 pub const SPOT_ACTION: &str = "meta-data/spot/instance-action";
+/// What Auto Scaling wants the instance to be; absent where it belongs to no group.
+pub const TARGET_LIFECYCLE_STATE: &str = "meta-data/autoscaling/target-lifecycle-state";
 
 /// What is said about one interface.
 pub mod interface {

@@ -122,7 +122,7 @@ async fn start(
     let ami = prepare_software(layout, &region, ca.certificate_pem()).await?;
     let hosts = Hosts::new(&layout.instances())?;
     let names = Names::new(layout, settings);
-    let metadata = RegionMetadata::new(region.ec2.clone(), region.iam.clone(), region.sts.clone());
+    let metadata = RegionMetadata::new(&region);
     let endpoints = Endpoints::new(&region, metadata, &ca, clock, scope.child())?;
     let consoles = Consoles::new(layout);
     let load_balancers = LoadBalancers::new(region.load_balancing.clone(), names.clone());

@@ -18,6 +18,7 @@ use crate::{
     source::{ReadError, Source},
     sysctl,
     user_data::{Script, UserData, UserDataError},
+    warm_pool,
 };
 
 /// The feature gate that makes the instance's id the node's name.
@@ -125,7 +126,8 @@ pub(crate) async fn init(sources: &[Source], root: &Path) -> Result<(), InitErro
     write(&path, bootstrap_sh::CONTENT.as_bytes(), 0o755)
         .map_err(|source| InitError::Write { source: WriteError { path: path.clone(), source } })?;
     scripts::run_once(root, &facts.instance_id, &scripts)
-        .map_err(|source| InitError::Script { source })
+        .map_err(|source| InitError::Script { source })?;
+    warm_pool::leave(&imds()).await.map_err(|source| InitError::Imds { source })
 }
 
 async fn node(config: &NodeConfig, facts: &Facts, root: &Path) -> Result<(), InitError> {

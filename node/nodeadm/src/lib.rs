@@ -3,7 +3,8 @@
 //! `nodeadm init` reads user data, merges its `NodeConfig` parts, learns from IMDS and EC2 what
 //! instance this is, and writes the configuration of containerd and of the kubelet. Then it runs
 //! the user's scripts, once per instance, so that they can change what was written before any
-//! service reads it. Starting services is init's work.
+//! service reads it. Starting services is init's work; an instance of a warm pool is configured so far,
+//! and no service starts before it is to enter service.
 //!
 //! The way from facts and wishes to files is pure ([`plan::plan`]); what can fail is named by its step,
 //! since a node that does not join is mostly looked at through this program's last message.
@@ -35,5 +36,6 @@ mod scripts;
 mod source;
 mod sysctl;
 pub mod user_data;
+mod warm_pool;
 
 pub use self::{facts::Facts, files::PlannedFile, init::InitError};

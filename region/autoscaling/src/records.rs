@@ -410,6 +410,26 @@ impl Group {
         self.subnets.values().map(String::as_str).collect()
     }
 
+    /// What the instance shall become, as IMDS tells it. One whose launch nobody has heard of yet is
+    /// known by the launch's token.
+    pub fn target_state(&self, instance: &str, token: Option<&str>) -> Option<&'static str> {
+        let pooled = match self.warm_pool.as_ref().is_some_and(|it| it.runs) {
+            true => "Warmed:Running",
+            false => "Warmed:Stopped",
+        };
+        if let Some(member) = self.members.get(instance) {
+            return Some(match member.state {
+                it if it.is_terminating() => "Terminated",
+                it if it.is_warmed() => pooled,
+                MemberState::Standby => "Standby",
+                _ => "InService",
+            });
+        }
+        let is_its = |it: &&Launch| token.is_some_and(|token| token.starts_with(&it.activity));
+        let launch = self.launches.values().find(is_its)?;
+        Some(if launch.is_warm { pooled } else { "InService" })
+    }
+
     /// Begins the way out: through the hooks, if there are any.
     pub fn begin_termination(&mut self, id: &str, activity: &str, now: Timestamp) {
         let waits = self.waits(Transition::Terminating, now);

@@ -100,6 +100,12 @@ impl AutoScaling {
         self.0.groups.list()
     }
 
+    /// What its group wants the instance to be; `None` for one of no group. See
+    /// [`Group::target_state`].
+    pub fn target_state(&self, instance: &str, token: Option<&str>) -> Option<&'static str> {
+        self.groups().iter().find_map(|it| it.target_state(instance, token))
+    }
+
     pub(crate) fn group(&self, name: &str) -> Result<Arc<Group>, Fault> {
         self.0.groups.get(name).ok_or_else(|| faults::no_such_group(name))
     }

@@ -9,7 +9,8 @@ use aws_wire::Fault;
 use crate::{
     AutoScaling, Call, faults,
     groups::MOST,
-    records::{Source, WarmPool},
+    plan::mixed,
+    records::WarmPool,
     shape::{self, page},
 };
 
@@ -38,9 +39,9 @@ pub(crate) async fn put(
         )));
     }
     service.update(&request.auto_scaling_group_name, |group, _| {
-        if matches!(group.source, Source::Mixed { .. }) {
+        if mixed::asks_for_spot(group) {
             return Err(faults::validation(
-                "You can't add a warm pool to an Auto Scaling group that has a mixed instances policy.",
+                "You can't add a warm pool to an Auto Scaling group that requests Spot Instances.",
             ));
         }
         group.warm_pool = Some(WarmPool { min, max_prepared, runs });

@@ -17,6 +17,7 @@ pub(crate) mod template;
 mod user_data;
 mod validate;
 mod version_update;
+mod warm_pool;
 
 use std::sync::Arc;
 

@@ -57,6 +57,8 @@ pub struct InstanceMetadata {
     /// The notice of a spot interruption or a rebalance, as JSON, where one was given.
     pub spot_action: Option<String>,
     pub rebalance_recommendation: Option<String>,
+    /// What Auto Scaling wants the instance to be, where it belongs to a group.
+    pub target_lifecycle_state: Option<String>,
     pub options: Options,
 }
 

@@ -181,6 +181,11 @@ fn optional(instance: &InstanceMetadata, data: &mut Folder) {
         folder.put("instance", tags.node());
         data.put("tags", folder.node());
     }
+    if let Some(state) = &instance.target_lifecycle_state {
+        let mut autoscaling = Folder::default();
+        autoscaling.text("target-lifecycle-state", state);
+        data.put("autoscaling", autoscaling.node());
+    }
     if let Some(action) = &instance.spot_action {
         let mut spot = Folder::default();
         spot.put("instance-action", Node::Leaf(Answer::Json(action.clone())));
@@ -409,6 +414,11 @@ pub(crate) mod tests {
         tagged.options.tags_enabled = true;
         let answer = lookup(&tagged, "/latest/meta-data/tags/instance/Name");
         assert_eq!(answer, Answer::Text("x".to_owned()));
+        let path = format!("/latest/{}", api_imds::paths::TARGET_LIFECYCLE_STATE);
+        assert_eq!(lookup(&sample(), &path), Answer::NotFound, "it is of no group");
+        let state = Some("Warmed:Stopped".to_owned());
+        let pooled = InstanceMetadata { target_lifecycle_state: state.clone(), ..sample() };
+        assert_eq!(lookup(&pooled, &path), Answer::Text(state.unwrap()));
     }
 
     #[test]

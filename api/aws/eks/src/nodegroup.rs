@@ -286,6 +286,8 @@ pub struct Nodegroup {
     pub launch_template: Option<LaunchTemplateSpecification>,
     #[serde(default)]
     pub tags: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warm_pool_config: Option<WarmPoolConfig>,
 }
 
 /// Sizes of the Auto Scaling group.
@@ -441,7 +443,7 @@ pub struct NodeRepairConfigOverrides {
 }
 
 /// Instances that are started ahead of time.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WarmPoolConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -450,6 +452,7 @@ pub struct WarmPoolConfig {
     pub min_size: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_group_prepared_capacity: Option<i64>,
+    /// STOPPED, RUNNING, HIBERNATED.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pool_state: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use api_imds::SecurityCredentials;
+use region_autoscaling::AutoScaling;
 use region_ec2::{
     Ec2, State, names,
     records::{Instance, NetworkInterface},
@@ -15,7 +16,7 @@ use region_sts::Sts;
 use serde_json::json;
 
 use super::{
-    region::{ACCOUNT, REGION},
+    region::{ACCOUNT, REGION, Region},
     world,
 };
 
@@ -24,11 +25,17 @@ pub(crate) struct RegionMetadata {
     ec2: Arc<Ec2>,
     iam: Arc<Iam>,
     sts: Arc<Sts>,
+    autoscaling: Arc<AutoScaling>,
 }
 
 impl RegionMetadata {
-    pub(crate) fn new(ec2: Arc<Ec2>, iam: Arc<Iam>, sts: Arc<Sts>) -> Self {
-        Self { ec2, iam, sts }
+    pub(crate) fn new(region: &Region) -> Self {
+        Self {
+            ec2: region.ec2.clone(),
+            iam: region.iam.clone(),
+            sts: region.sts.clone(),
+            autoscaling: region.autoscaling.clone(),
+        }
     }
 
     fn describe(&self, state: &State, instance: &Instance) -> InstanceMetadata {
@@ -64,6 +71,10 @@ impl RegionMetadata {
                 .interruption
                 .as_ref()
                 .map(|it| json!({ "noticeTime": seconds(it.recommended_at) }).to_string()),
+            target_lifecycle_state: self
+                .autoscaling
+                .target_state(&instance.id, instance.client_token.as_deref())
+                .map(str::to_owned),
             options: Options {
                 is_enabled: instance.metadata.http_endpoint == "enabled",
                 by_ipv6: instance.metadata.http_protocol_ipv6 == "enabled",

@@ -61,6 +61,12 @@ fn on_demand(distribution: &InstancesDistribution, units: i64) -> i64 {
     base.min(units) + (above * share + 99) / 100
 }
 
+/// Whether any of the group's instances may be Spot.
+pub(crate) fn asks_for_spot(group: &Group) -> bool {
+    let share = distribution(group).and_then(|it| it.on_demand_percentage_above_base_capacity);
+    share.is_some_and(|it| it < 100)
+}
+
 fn spot_units(group: &Group) -> i64 {
     let members = group.active().filter(|it| it.is_spot).map(|it| it.weight).sum::<i64>();
     members + group.launches.values().filter(|it| it.is_spot).map(|it| it.weight).sum::<i64>()

@@ -117,7 +117,7 @@ async fn a_refresh_that_is_called_off_leaves_the_rest_as_it_is() {
     assert_eq!(after.len(), 3);
 }
 
-fn mixed(types: &[&str]) -> CreateAutoScalingGroupRequest {
+pub(super) fn mixed(types: &[&str]) -> CreateAutoScalingGroupRequest {
     let of = |name: &&str| LaunchTemplateOverrides {
         instance_type: Some((*name).to_owned()),
         ..Default::default()

@@ -99,3 +99,36 @@ async fn an_instance_of_the_warm_pool_is_not_ended_or_detached_alone() {
     assert_eq!(pool(&region).await.len(), 1);
     assert_eq!(region.group().await.desired_capacity, Some(1));
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_is_told_whether_it_is_for_the_pool_or_for_the_group() {
+    let region = region();
+    region.call::<CreateAutoScalingGroup>(create(1)).await;
+    region.call::<PutWarmPool>(put()).await;
+    let told = |id: &str| region.service.target_state(id, None);
+    settled(&region).await;
+    let waiting = pool(&region).await[0].0.clone();
+    assert_eq!(told(&waiting), Some("Warmed:Stopped"));
+    assert_eq!(told(&region.members().await[0].0), Some("InService"));
+    assert_eq!(told("i-of-nobody"), None);
+    region.call::<SetDesiredCapacity>(desire(2)).await;
+    settled(&region).await;
+    assert_eq!(told(&waiting), Some("InService"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_of_several_types_has_a_pool_unless_it_asks_for_spot_instances() {
+    let region = region();
+    region.call::<CreateAutoScalingGroup>(refreshes::mixed(&["m5.large", "m5.xlarge"])).await;
+    region.call::<PutWarmPool>(put()).await;
+    settled(&region).await;
+    assert_eq!(pool(&region).await.len(), 1);
+
+    let spot = super::region();
+    let mut request = refreshes::mixed(&["m5.large"]);
+    let policy = request.mixed_instances_policy.as_mut().unwrap();
+    let distribution = policy.instances_distribution.as_mut().unwrap();
+    distribution.on_demand_percentage_above_base_capacity = Some(0);
+    spot.call::<CreateAutoScalingGroup>(request).await;
+    assert_eq!(spot.code::<PutWarmPool>(put()).await, "ValidationError");
+}

@@ -7,6 +7,7 @@ use super::{
     records::{Nodegroup, Scaling},
     rollout::Strategy,
     validate::{self, fields},
+    warm_pool::{self, Kind},
 };
 use crate::faults;
 
@@ -86,11 +87,15 @@ pub(crate) fn plan(
             params.push(("UpdateStrategy".to_owned(), strategy.name().to_owned()));
         }
     }
-    fields::warm_pool(request.warm_pool_config.as_ref())?;
     if let Some(asked) = &request.node_repair_config {
         fields::repair(asked)?;
         params.extend(repair_params(asked));
         wanted.repair = Some(asked.clone());
+    }
+    if let Some(asked) = &request.warm_pool_config {
+        let kind = Kind { ami_type: &group.ami_type, capacity_type: &group.capacity_type };
+        wanted.warm_pool = warm_pool::merged(group.warm_pool.as_ref(), asked, kind)?;
+        params.extend(warm_pool::params(asked));
     }
     if params.is_empty() {
         return Err(faults::invalid_parameter("No changes needed for the nodegroup configuration"));

@@ -39,7 +39,7 @@ use super::{
     records::{Issue, Nodegroup, State},
     remote_access,
     resources::{self, FIRST_VERSION, TERMINATE_HOOK},
-    template,
+    template, warm_pool,
 };
 use crate::{
     Eks,
@@ -307,6 +307,7 @@ async fn apply(
                 it.scaling = sizes;
             }
         })?),
+        Step::WarmPool(pool) => warm_pool::apply(eks, group, pool).await,
         Step::Repair(repair) => repairing::apply(eks, group, seen.client, seen.nodes, repair).await,
         Step::Fail(issue) => fail(eks, group, seen.observed, issue),
         Step::Remove => remove(eks, group, seen.client).await,

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use aws_eks::{CreateNodegroupRequest, NodeRepairConfig, RemoteAccessConfig, Taint};
+use aws_eks::{
+    CreateNodegroupRequest, NodeRepairConfig, RemoteAccessConfig, Taint, WarmPoolConfig,
+};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -68,6 +70,7 @@ pub(crate) struct Base {
     pub(crate) release: Release,
     /// The customer's launch template.
     pub(crate) source: Option<Source>,
+    pub(crate) warm_pool: Option<WarmPoolConfig>,
 }
 
 /// A node group. Its key is `CLUSTER/NAME`.
@@ -134,6 +137,9 @@ pub(crate) struct Nodegroup {
     /// Repairs under way.
     #[serde(default)]
     pub(crate) repairs: Book,
+    /// Whole; `None`: there shall be none.
+    #[serde(default)]
+    pub(crate) warm_pool: Option<WarmPoolConfig>,
 }
 
 impl Nodegroup {
@@ -170,7 +176,7 @@ pub(crate) fn new(
     request: &CreateNodegroupRequest,
     base: Base,
 ) -> Nodegroup {
-    let Base { release, source } = base;
+    let Base { release, source, warm_pool } = base;
     let (types, ami_type) =
         (instance_types(request, source.as_ref()), ami_type(request, source.as_ref()));
     let (now, asked) = (eks.now(), request.update_config.clone().unwrap_or_default());
@@ -213,6 +219,7 @@ pub(crate) fn new(
         template_version: None,
         repair: request.node_repair_config.clone(),
         repairs: Book::default(),
+        warm_pool,
     }
 }
 
@@ -225,7 +232,7 @@ fn instance_types(request: &CreateNodegroupRequest, source: Option<&Source>) -> 
     }
 }
 
-fn ami_type(request: &CreateNodegroupRequest, source: Option<&Source>) -> String {
+pub(super) fn ami_type(request: &CreateNodegroupRequest, source: Option<&Source>) -> String {
     if source.is_some_and(|it| it.data.image_id.is_some()) {
         return validate::CUSTOM.to_owned();
     }

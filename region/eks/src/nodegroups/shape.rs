@@ -64,6 +64,7 @@ pub(crate) fn describe(eks: &Eks, group: &Nodegroup) -> aws_eks::Nodegroup {
         node_repair_config: group.repair.clone(),
         launch_template: group.source.as_ref().map(Source::specification),
         tags: group.tags.clone(),
+        warm_pool_config: group.warm_pool.clone(),
     }
 }
 

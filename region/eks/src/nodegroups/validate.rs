@@ -7,15 +7,16 @@ use aws_ec2::{
     instance_type::{DescribeInstanceTypes, DescribeInstanceTypesRequest},
     subnet::{DescribeSubnets, DescribeSubnetsRequest},
 };
-use aws_eks::{CreateNodegroupRequest, NodegroupUpdateConfig};
+use aws_eks::{CreateNodegroupRequest, NodegroupUpdateConfig, WarmPoolConfig};
 use aws_ssm::parameter::{GetParameter, GetParameterRequest};
 use aws_wire::Fault;
 
 use super::{
-    records::{Base, Release},
+    records::{self, Base, Release},
     remote_access,
     rollout::{MOST_AT_ONCE, Strategy},
-    template,
+    template::{self, Source},
+    warm_pool,
 };
 use crate::{
     Eks, faults,
@@ -55,7 +56,6 @@ pub(crate) async fn create(
     fields::labels(&request.labels)?;
     fields::taints(&request.taints)?;
     fields::tags(&request.tags)?;
-    fields::warm_pool(request.warm_pool_config.as_ref())?;
     if let Some(asked) = &request.node_repair_config {
         fields::repair(asked)?;
     }
@@ -74,6 +74,7 @@ pub(crate) async fn create(
     if let Some(asked) = &request.remote_access {
         remote_access::check(eks, cluster, asked).await?;
     }
+    let warm_pool = warm_pool_of(request, source.as_ref())?;
     let own_image = source.as_ref().and_then(|it| it.data.image_id.clone());
     let release = match own_image {
         Some(image) => Release { image_id: image.clone(), version: image },
@@ -87,7 +88,17 @@ pub(crate) async fn create(
             release(eks, kind, request.release_version.as_deref()).await?
         }
     };
-    Ok(Base { release, source })
+    Ok(Base { release, source, warm_pool })
+}
+
+fn warm_pool_of(
+    request: &CreateNodegroupRequest,
+    source: Option<&Source>,
+) -> Result<Option<WarmPoolConfig>, Fault> {
+    let Some(asked) = &request.warm_pool_config else { return Ok(None) };
+    let ami_type = records::ami_type(request, source);
+    let capacity_type = request.capacity_type.as_deref().unwrap_or("ON_DEMAND");
+    warm_pool::merged(None, asked, warm_pool::Kind { ami_type: &ami_type, capacity_type })
 }
 
 fn name(name: &str) -> Result<(), Fault> {

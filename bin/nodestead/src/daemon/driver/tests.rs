@@ -45,7 +45,7 @@ async fn two_pending(layout: &Layout) -> (Driver, Region, Vec<String>) {
     let region = Region::open(layout, &settings, clock, &scope).unwrap();
     let hosts = Hosts::new(&layout.instances()).unwrap();
     let names = Names::new(layout, &settings);
-    let metadata = RegionMetadata::new(region.ec2.clone(), region.iam.clone(), region.sts.clone());
+    let metadata = RegionMetadata::new(&region);
     let endpoints = Endpoints::new(&region, metadata, &ca, clock, scope.child()).unwrap();
     let (ami, consoles) = (layout.amis(), Consoles::new(layout));
     let load_balancers = LoadBalancers::new(region.load_balancing.clone(), names.clone());
@@ -153,7 +153,7 @@ async fn a_branch_is_a_link_in_the_instance_of_its_trunk() {
     assert_eq!(eni(&trunk).location, inside("eth2"));
     assert_eq!(eni(&branch).location, inside("vlan.eth.7"));
 
-    let metadata = RegionMetadata::new(region.ec2.clone(), region.iam.clone(), region.sts.clone());
+    let metadata = RegionMetadata::new(&region);
     let vpc = state.instances.get(&ids[0]).unwrap().vpc_id.clone();
     let seen = metadata.instance(&vpc, eni(&branch).primary.into()).unwrap();
     assert_eq!(seen.identity.instance_id, ids[0], "IMDS knows who asks");

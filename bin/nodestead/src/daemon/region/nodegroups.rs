@@ -3,6 +3,7 @@
 
 mod cluster;
 mod remote_access;
+mod warm_pool;
 
 use std::time::Duration;
 
@@ -61,7 +62,7 @@ impl Simulation {
         let region = Region::open(&layout, &settings, clock, &scope).unwrap();
         let autoscaling = AutoScaling::clone(&region.autoscaling);
         drop(scope.spawn("Auto Scaling", autoscaling.run(region.ec2.changes())));
-        let world = World::new(region.ec2.clone(), clock);
+        let world = World::new(region.ec2.clone(), region.autoscaling.clone(), clock);
         drop(scope.spawn("hosts", world.clone().run()));
         let planes = Arc::new(world.clone());
         let context =

@@ -6,12 +6,14 @@ use std::{
 };
 
 use aws_autoscaling::group::AutoScalingGroup;
+use aws_eks::WarmPoolConfig;
 use jiff::Timestamp;
 
 use super::{
     super::{
         drain,
         records::{Issue, Nodegroup, Scaling, State},
+        warm_pool,
     },
     nodes::GroupNode,
     repair::{self, Repair},
@@ -54,6 +56,8 @@ pub(crate) struct Observed {
     pub(crate) members: Vec<repair::Member>,
     /// `None`: nobody has looked.
     pub(crate) surroundings: Option<Surroundings>,
+    /// The Auto Scaling group's, in EKS's words.
+    pub(crate) warm_pool: Option<WarmPoolConfig>,
 }
 
 impl Observed {
@@ -86,6 +90,7 @@ impl Observed {
             nodes,
             members,
             surroundings: None,
+            warm_pool: group.and_then(warm_pool::observed),
         }
     }
 
@@ -163,6 +168,8 @@ pub(crate) enum Step {
     Fail(Issue),
     /// Of a node that is not well.
     Repair(Repair),
+    /// Gives the Auto Scaling group this pool, or takes its pool away.
+    WarmPool(Option<WarmPoolConfig>),
     Remove,
     /// For the version update that is under way.
     Roll(Roll),
@@ -193,6 +200,9 @@ pub(crate) fn plan(group: &Nodegroup, observed: &Observed, now: Timestamp, limit
         plan.steps.push(Step::Drain { instance: instance.clone() });
         plan.wait = Some(drain::RETRY.min(Duration::from_millis(500)));
     }
+    if observed.sizes.is_some() {
+        pool(group, observed, &mut plan);
+    }
     match group.state {
         State::Deleting => delete(observed, &mut plan),
         State::CreateFailed | State::DeleteFailed => {}
@@ -216,13 +226,28 @@ pub(crate) fn plan(group: &Nodegroup, observed: &Observed, now: Timestamp, limit
     plan
 }
 
+/// The pool is EKS's, whatever others make of it. While a version update is under way there is none:
+/// what waits was launched from what the group leaves behind.
+fn pool(group: &Nodegroup, observed: &Observed, plan: &mut Plan) {
+    let wanted = match group.state {
+        State::CreateFailed | State::DeleteFailed => return,
+        State::Deleting => None,
+        _ if group.rollout.is_some() => None,
+        _ => group.warm_pool.as_ref(),
+    };
+    if observed.warm_pool.as_ref() != wanted {
+        plan.steps.push(Step::WarmPool(wanted.cloned()));
+    }
+}
+
 fn delete(observed: &Observed, plan: &mut Plan) {
     let is_empty = observed.instances.is_empty();
     match observed.sizes {
         Some(sizes) if sizes.max != 0 => {
             plan.steps.push(Step::Resize { min: 0, max: 0, desired: 0 });
         }
-        _ if is_empty => plan.steps.push(Step::Remove),
+        // What waits in a pool goes before the group does.
+        _ if is_empty && observed.warm_pool.is_none() => plan.steps.push(Step::Remove),
         _ => {}
     }
 }

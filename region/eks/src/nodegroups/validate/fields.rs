@@ -1,11 +1,10 @@
-//! What labels, taints, tags, warm pools and repairs of a node group may say.
+//! What labels, taints, tags and repairs of a node group may say.
 //!
 //! Source: EKS API reference for lengths and ranges; messages as users quote them where they do.
-//! Deviation: warm pools are refused.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use aws_eks::{NodeRepairConfig, NodeRepairConfigOverrides, Taint, WarmPoolConfig};
+use aws_eks::{NodeRepairConfig, NodeRepairConfigOverrides, Taint};
 use aws_wire::Fault;
 
 use crate::faults;
@@ -134,15 +133,6 @@ pub(crate) fn tags(tags: &BTreeMap<String, String>) -> Result<(), Fault> {
         }
     }
     Ok(())
-}
-
-pub(crate) fn warm_pool(asked: Option<&WarmPoolConfig>) -> Result<(), Fault> {
-    match asked {
-        Some(pool) if *pool != WarmPoolConfig::default() && pool.enabled != Some(false) => {
-            wrong("warmPoolConfig is not supported in this region")
-        }
-        _ => Ok(()),
-    }
 }
 
 pub(crate) fn repair(asked: &NodeRepairConfig) -> Result<(), Fault> {

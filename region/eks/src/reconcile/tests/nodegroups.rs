@@ -47,7 +47,7 @@ async fn templated(
     assert_eq!(source.version, 1, "the default one");
     let release = Release { image_id: "ami-eks".to_owned(), version: "1".to_owned() };
     let request = CreateNodegroupRequest { nodegroup_name: "g".to_owned(), ..Default::default() };
-    let base = Base { release, source: Some(source) };
+    let base = Base { release, source: Some(source), warm_pool: None };
     records::new(&region.eks, &region.cluster("a"), &request, base)
 }
 
@@ -292,7 +292,7 @@ async fn a_group_is_described_as_it_was_asked_for() {
                 it.warm_pool_config =
                     Some(WarmPoolConfig { enabled: Some(true), ..Default::default() });
             },
-            "warmPoolConfig is not supported",
+            "Warm pools are not supported for node groups with a custom AMI",
         ),
         (
             &|it| {
@@ -442,4 +442,60 @@ async fn a_cluster_has_thirty_groups_at_most() {
     }
     let refused = create("more".to_owned()).await.unwrap_err();
     assert_eq!(refused.code, "ResourceLimitExceededException");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_is_given_a_warm_pool_changes_it_and_loses_it_again() {
+    let region = region().await;
+    region.create("a").await;
+    let (asked, root) = (full(&region).await, region.root());
+    Handle::<CreateNodegroup>::handle(&region.eks, &root, asked).await.unwrap();
+    assert_eq!(described(&region).await.warm_pool_config, None);
+    let update = async |config: WarmPoolConfig| {
+        let group = region.eks.find_nodegroup("a", "g").unwrap();
+        let of_eks = "AL2023_x86_64_STANDARD".to_owned();
+        let settled = |it: &mut records::Nodegroup| {
+            (it.state, it.ami_type) = (State::Active, of_eks);
+        };
+        region.eks.change_nodegroup(&group, settled).unwrap();
+        let request = UpdateNodegroupConfigRequest {
+            cluster_name: "a".to_owned(),
+            nodegroup_name: "g".to_owned(),
+            warm_pool_config: Some(config),
+            ..Default::default()
+        };
+        let begun = Handle::<UpdateNodegroupConfig>::handle(&region.eks, &root, request).await;
+        let begun = begun.map(|it| it.update.unwrap())?;
+        assert_eq!((begun.kind.as_str(), begun.status.as_str()), ("ConfigUpdate", "InProgress"));
+        Ok::<Vec<_>, Fault>(begun.params.into_iter().map(|it| (it.kind, it.value)).collect())
+    };
+    let said = |pairs: &[(&str, &str)]| map(pairs).into_iter().collect::<Vec<_>>();
+    let none = WarmPoolConfig::default();
+    assert_eq!(update(none.clone()).await.unwrap_err().code, "InvalidParameterException");
+    let enabled = WarmPoolConfig {
+        enabled: Some(true),
+        max_group_prepared_capacity: Some(6),
+        min_size: Some(1),
+        ..none.clone()
+    };
+    let expected = [
+        ("WarmPoolEnabled", "true"),
+        ("WarmPoolMaxGroupPreparedCapacity", "6"),
+        ("WarmPoolMinSize", "1"),
+    ];
+    assert_eq!(update(enabled.clone()).await.unwrap(), said(&expected));
+    let whole = WarmPoolConfig {
+        pool_state: Some("STOPPED".to_owned()),
+        reuse_on_scale_in: Some(false),
+        ..enabled
+    };
+    assert_eq!(described(&region).await.warm_pool_config, Some(whole.clone()));
+    let state = Some("RUNNING".to_owned());
+    let running = WarmPoolConfig { pool_state: state.clone(), ..none.clone() };
+    assert_eq!(update(running).await.unwrap(), said(&[("WarmPoolState", "RUNNING")]));
+    let expected = WarmPoolConfig { pool_state: state, ..whole };
+    assert_eq!(described(&region).await.warm_pool_config, Some(expected));
+    let disabled = WarmPoolConfig { enabled: Some(false), ..none };
+    assert_eq!(update(disabled).await.unwrap(), said(&[("WarmPoolEnabled", "false")]));
+    assert_eq!(described(&region).await.warm_pool_config, None);
 }

@@ -10,6 +10,7 @@ use http::{Method, Request, Response};
 use http_body_util::BodyExt;
 use kube::client::Body;
 use parking_lot::Mutex;
+use region_autoscaling::AutoScaling;
 use region_ec2::{
     Ec2,
     records::{HostReport, InstanceState},
@@ -42,13 +43,14 @@ impl State {
 #[derive(Clone)]
 pub(super) struct World {
     ec2: Arc<Ec2>,
+    autoscaling: Arc<AutoScaling>,
     clock: Clock,
     state: Arc<Mutex<State>>,
 }
 
 impl World {
-    pub(super) fn new(ec2: Arc<Ec2>, clock: Clock) -> Self {
-        Self { ec2, clock, state: Arc::default() }
+    pub(super) fn new(ec2: Arc<Ec2>, autoscaling: Arc<AutoScaling>, clock: Clock) -> Self {
+        Self { ec2, autoscaling, clock, state: Arc::default() }
     }
 
     pub(super) fn change(&self, change: impl FnOnce(&mut State)) {
@@ -86,12 +88,19 @@ impl World {
         aws.call::<TagResource>(request).await.unwrap();
     }
 
-    /// Hosts boot, join and end.
+    /// As nodeadm asks IMDS.
+    fn is_pooled(&self, instance: &str) -> bool {
+        let state = self.autoscaling.target_state(instance, None);
+        state.is_some_and(|it| it.starts_with("Warmed:"))
+    }
+
+    /// Hosts boot, join, stop and end.
     pub(super) async fn run(self) {
         loop {
             for instance in self.ec2.view().instances.iter() {
                 let report = match instance.state {
                     InstanceState::Pending => Some(HostReport::Started),
+                    InstanceState::Stopping => Some(HostReport::Stopped),
                     InstanceState::ShuttingDown => Some(HostReport::Terminated),
                     _ => None,
                 };
@@ -101,7 +110,9 @@ impl World {
                 let mut state = self.state.lock();
                 let is_node = state.nodes.contains_key(&instance.id);
                 match instance.state {
-                    InstanceState::Running if !is_node => self.join(&mut state, &instance.id),
+                    InstanceState::Running if !is_node && !self.is_pooled(&instance.id) => {
+                        self.join(&mut state, &instance.id);
+                    }
                     InstanceState::Terminated if is_node => {
                         state.nodes.remove(&instance.id);
                         state.pods.retain(|_, it| it["spec"]["nodeName"] != *instance.id);

@@ -44,6 +44,7 @@ pub(crate) fn group(state: State) -> Nodegroup {
         template_version: None,
         repair: None,
         repairs: Default::default(),
+        warm_pool: None,
     }
 }
 
@@ -237,4 +238,46 @@ fn an_image_that_is_not_there_is_the_groups_health() {
     );
     let [Step::Tell(issues)] = &steps(&group(State::Creating), &short, 0)[..] else { panic!() };
     assert_eq!(issues[0].code, "AmiIdNotFound");
+}
+
+#[test]
+fn the_auto_scaling_group_has_the_pool_of_its_node_group() {
+    let pool = WarmPoolConfig {
+        enabled: Some(true),
+        min_size: Some(1),
+        max_group_prepared_capacity: None,
+        pool_state: Some("STOPPED".to_owned()),
+        reuse_on_scale_in: Some(false),
+    };
+    let other = WarmPoolConfig { min_size: Some(2), ..pool.clone() };
+    let of = |state, warm_pool: Option<&WarmPoolConfig>| Nodegroup {
+        warm_pool: warm_pool.cloned(),
+        ..group(state)
+    };
+    let seen = |warm_pool: Option<&WarmPoolConfig>| Observed {
+        warm_pool: warm_pool.cloned(),
+        ..observed(&["InService", "InService"], 2)
+    };
+    let given = |it: &WarmPoolConfig| Step::WarmPool(Some(it.clone()));
+    let updating = of(State::Updating, Some(&pool));
+    assert_eq!(steps(&updating, &seen(None), 0), [given(&pool), Step::Activate]);
+    assert_eq!(steps(&updating, &seen(Some(&pool)), 0), [Step::Activate]);
+    let disabled = of(State::Updating, None);
+    assert_eq!(steps(&disabled, &seen(Some(&pool)), 0), [Step::WarmPool(None), Step::Activate]);
+    // Somebody has changed it behind EKS's back.
+    assert_eq!(steps(&of(State::Active, Some(&pool)), &seen(Some(&other)), 0), [given(&pool)]);
+    assert_eq!(steps(&of(State::CreateFailed, Some(&pool)), &seen(None), 0), []);
+}
+
+#[test]
+fn a_group_that_goes_gives_up_its_pool_first() {
+    let pool = WarmPoolConfig { enabled: Some(true), ..Default::default() };
+    let going = Nodegroup { warm_pool: Some(pool.clone()), ..group(State::Deleting) };
+    let empty = Observed {
+        sizes: Some(Scaling { min: 0, max: 0, desired: 0 }),
+        warm_pool: Some(pool),
+        ..observed(&[], 0)
+    };
+    assert_eq!(steps(&going, &empty, 0), [Step::WarmPool(None)]);
+    assert_eq!(steps(&going, &Observed { warm_pool: None, ..empty }, 0), [Step::Remove]);
 }
