@@ -167,10 +167,13 @@ async fn a_container_is_asked_to_end_with_the_signal_that_it_names() {
     };
     let kubelet = bed.start_kubelet_configured(gated).await;
     bed.until_node("True", "").await;
-    // `SIGTERM` does nothing to it.
-    let script = "trap '' TERM; trap 'exit 0' USR1; while :; do busybox sleep 0.1; done";
+    // `SIGTERM` does nothing to it. A signal that comes before it is ready for it is lost.
+    let script = "trap '' TERM; trap 'exit 0' USR1; busybox touch /ready; \
+                  while :; do busybox sleep 0.1; done";
     let mut main = bed.container("main", script);
     main["lifecycle"] = json!({ "stopSignal": "SIGUSR1" });
+    let asked = json!({ "command": ["busybox", "test", "-e", "/ready"] });
+    main["readinessProbe"] = json!({ "exec": asked, "periodSeconds": 1 });
     bed.create_pod(json!({
         "metadata": { "name": "p" },
         "spec": { "os": { "name": "linux" }, "containers": [main] },
