@@ -241,6 +241,10 @@ impl Aggregator {
                 return refusal(StatusCode::SERVICE_UNAVAILABLE, "service unavailable");
             }
         };
+        // What the client calls its connection's own may not be what is said of the client.
+        if !request.headers().contains_key(header::UPGRADE) {
+            hop_by_hop::strip(request.headers_mut());
+        }
         introduce(user, request.headers_mut());
         match proxy::hand_on(&self.proxy, address, secure, request).await {
             Ok(response) => response,

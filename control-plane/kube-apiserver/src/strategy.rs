@@ -213,6 +213,7 @@ pub(crate) fn prepare_update(call: &Call, part: Part, old: &Value, new: &mut Val
             own_fields::date_phase(Some(old), new, &call.now());
         }
         ("resource.k8s.io", "resourceslices", _) => own_fields::date_taints(new, &call.now()),
+        ("resource.k8s.io", "resourceclaims", Part::Status) => own_fields::forget_freed(old, new),
         _ => {}
     }
     if resource.is("certificates.k8s.io", "certificatesigningrequests") && part != Part::Whole {

@@ -88,7 +88,9 @@ async fn reconcile(context: &Context, key: Key) -> Result<Action, ApplyError> {
     }
     .used(&spec);
     let known = quota.status.clone().unwrap_or_default();
-    let is_counted = |name: &String| !name.starts_with("count/") || used.contains_key(name);
+    let is_limited = quota_has_scopes(&spec);
+    let is_counted =
+        |name: &String| is_limited || !name.starts_with("count/") || used.contains_key(name);
     let again = if hard.keys().all(is_counted) { RESYNC } else { UNDISCOVERED };
     if known.hard.as_ref() == Some(&hard) && known.used.as_ref() == Some(&used) {
         return Ok(Action::After(again));

@@ -6,8 +6,8 @@
 //! observed ([`scale_up::plan`], [`scale_down::plan`]), by the scheduler's own predicates.
 //!
 //! Upstream: `kubernetes/autoscaler`, `cluster-autoscaler`, with the provider `aws`.
-//! Deviation: one group grows per pass; no ProvisioningRequests, CapacityBuffers, dynamic resource
-//! allocation (a pod with claims of devices is judged without them) or drain priorities.
+//! Deviation: one group grows per pass; no ProvisioningRequests, CapacityBuffers or dynamic resource
+//! allocation (a pod with claims of devices is judged without them).
 
 use api_kube as _;
 

@@ -92,9 +92,10 @@ pub(super) fn request(
     let bad = |_| Status::bad_request("the path cannot be forwarded");
     head.uri = path.parse().map_err(bad)?;
     head.version = http::Version::HTTP_11;
+    // First: what the client calls its connection's own may not be what is said of the client.
+    hop_by_hop::strip(&mut head.headers);
     name_client(&mut head.headers, &head.extensions);
     head.extensions.clear();
-    hop_by_hop::strip(&mut head.headers);
     let host = address.to_string().parse().expect("an address is a header value");
     head.headers.insert(header::HOST, host);
     Ok(Request::from_parts(head, body))
@@ -242,5 +243,20 @@ mod tests {
         let slash = of(&format!("{root}/"));
         assert_eq!((slash.prefix.as_str(), slash.path.as_str(), slash.is_bare), (root, "/", false));
         assert_eq!(of(&format!("{root}/a%2Fb/?q=1")).path, "/a%2Fb/?q=1");
+    }
+
+    #[test]
+    fn a_client_cannot_take_out_what_is_said_of_it() {
+        let mut asked = Request::get("/x").body(transport::empty()).unwrap();
+        let named = HeaderValue::from_static("close, X-Forwarded-For");
+        asked.headers_mut().insert(header::CONNECTION, named);
+        asked.extensions_mut().insert(Peer {
+            address: Some(([10, 0, 0, 7], 1).into()),
+            local: None,
+            certificate: None,
+            intermediates: Vec::new(),
+        });
+        let handed = request(asked, "/x", ([10, 0, 0, 1], 443).into()).unwrap();
+        assert_eq!(handed.headers()[FORWARDED_FOR], "10.0.0.7");
     }
 }

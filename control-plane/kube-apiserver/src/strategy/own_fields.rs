@@ -56,6 +56,24 @@ pub(super) fn date_phase(old: Option<&Value>, volume: &mut Value, now: &str) {
     }
 }
 
+/// A device that a claim no longer has says nothing in its status any more.
+///
+/// Upstream: `dropDeallocatedStatusDevices`.
+pub(super) fn forget_freed(old: &Value, new: &mut Value) {
+    let id = |it: &Value| ["driver", "pool", "device", "shareID"].map(|name| it[name].clone());
+    let had = |claim: &Value| -> Vec<_> {
+        let results = claim.pointer("/status/allocation/devices/results");
+        results.and_then(Value::as_array).into_iter().flatten().map(id).collect()
+    };
+    let (before, after) = (had(old), had(new));
+    let Some(status) = new.get_mut("status").and_then(Value::as_object_mut) else { return };
+    let Some(devices) = status.get_mut("devices").and_then(Value::as_array_mut) else { return };
+    devices.retain(|it| after.contains(&id(it)) || !before.contains(&id(it)));
+    if devices.is_empty() {
+        status.remove("devices");
+    }
+}
+
 /// When a device got its taints.
 pub(super) fn date_taints(slice: &mut Value, now: &str) {
     let devices = slice["spec"]["devices"].as_array_mut();
@@ -134,5 +152,22 @@ mod tests {
         let mut same = bound.clone();
         date_phase(Some(&bound), &mut same, "t3");
         assert_eq!(same, bound);
+    }
+
+    #[test]
+    fn a_device_that_a_claim_no_longer_has_is_forgotten_and_others_are_left_to_validation() {
+        let device = |name: &str| json!({ "driver": "d", "pool": "p", "device": name });
+        let allocated = |names: &[&str]| {
+            let results: Vec<_> = names.iter().map(|it| device(it)).collect();
+            json!({ "devices": { "results": results } })
+        };
+        let old = json!({ "status": { "allocation": allocated(&["a", "b"]) } });
+        let told = json!([device("a"), device("b"), device("c")]);
+        let mut new = json!({ "status": { "allocation": allocated(&["b"]), "devices": told } });
+        forget_freed(&old, &mut new);
+        assert_eq!(new["status"]["devices"], json!([device("b"), device("c")]));
+        let mut freed = json!({ "status": { "devices": [device("a")] } });
+        forget_freed(&old, &mut freed);
+        assert_eq!(freed["status"], json!({}));
     }
 }

@@ -5,7 +5,7 @@
 //!
 //! Upstream: `rest.BeforeUpdate` and `GuaranteedUpdate` of k8s.io/apiserver.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -102,6 +102,16 @@ where
     Err(Status::modified(&resource.qualified(), name))
 }
 
+/// A stored object as upstream reads it: with the defaults of today, whenever it was stored.
+fn as_read<'a>(resource: &Arc<Resource>, stored: &'a Value) -> Cow<'a, Value> {
+    if resource.custom.is_some() {
+        return Cow::Borrowed(stored);
+    }
+    let mut object = stored.clone();
+    defaults::apply(resource, &mut object);
+    Cow::Owned(object)
+}
+
 /// The object to store, or why there is none.
 async fn plan(
     call: &mut Call,
@@ -122,7 +132,7 @@ async fn plan(
     if is_policy && part == Part::Main {
         admission::policy::status::prepare(&call.server.catalog(), &mut new);
     }
-    let mut errors = validation::update(resource, part, old, &new);
+    let mut errors = validation::update(resource, part, &as_read(resource, old), &new);
     errors.extend(strategy::validate_metadata_update(old, &new));
     if !errors.is_empty() {
         return Err(Status::invalid(&resource.qualified_kind(), meta(old, "name"), &errors));

@@ -163,7 +163,23 @@ fn slim(pod: &Value) -> Option<Pod> {
     {
         slim[field] = spec[field].clone();
     }
-    serde_json::from_value(json!({"spec": slim})).ok()
+    // What a resize has not taken back yet counts.
+    let status = &pod["status"];
+    let given = |pointer: &str| -> Value {
+        let all = items(status, pointer).iter().map(|it| {
+            json!({"name": it["name"], "image": "", "imageID": "", "ready": false,
+                "restartCount": 0, "resources": it["resources"],
+                "allocatedResources": it["allocatedResources"]})
+        });
+        all.collect()
+    };
+    let status = json!({
+        "conditions": status["conditions"], "resources": status["resources"],
+        "allocatedResources": status["allocatedResources"],
+        "containerStatuses": given("/containerStatuses"),
+        "initContainerStatuses": given("/initContainerStatuses"),
+    });
+    serde_json::from_value(json!({"spec": slim, "status": status})).ok()
 }
 
 /// What containers leave open although a quota of cpu or memory wants it said; empty: nothing.
