@@ -12,7 +12,7 @@ mod plan;
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use controller::{
-    Action, ApplyError, Change, Key, Queue, Recorder, Store, StoreSpec, apply, object, reflect,
+    Action, ApplyError, Change, Key, Queue, Recorder, Store, StoreSpec, object, reflect,
 };
 use jiff::Timestamp;
 use k8s_openapi::api::{
@@ -21,7 +21,6 @@ use k8s_openapi::api::{
 };
 use parking_lot::Mutex;
 use scheduling::resourceclaim::{self, is_reserved_for};
-use serde_json::json;
 
 use self::plan::{BY_POOL, Leave, pool_key};
 use crate::{Context, pods};
@@ -125,7 +124,7 @@ impl Controller {
                 self.leaving.lock().insert(key, object::uid(&*pod));
                 Ok(Action::After(self.context.clock.until(at) + Duration::from_millis(1)))
             }
-            Some(_) => self.evict(&key, &pod, now).await.map(|()| Action::Done),
+            Some(_) => self.evict(&pod, now).await.map(|()| Action::Done),
         }
     }
 
@@ -140,22 +139,9 @@ impl Controller {
         claims.filter_map(|it| plan::leave(&self.slices, &it, now)).min()
     }
 
-    async fn evict(&self, key: &Key, pod: &Pod, now: Timestamp) -> Result<(), ApplyError> {
+    async fn evict(&self, pod: &Pod, now: Timestamp) -> Result<(), ApplyError> {
         self.recorder.normal(pod, EVENT, "Marking for deletion");
-        let conditions = pods::with_disruption(
-            pod,
-            "DeletionByDeviceTaintManager",
-            "Device Taint manager: deleting due to NoExecute taint",
-            now,
-        );
-        let status = json!({ "conditions": conditions });
-        let client = &self.context.client;
-        let marked =
-            apply::patch_status::<Pod, _>(client, &key.namespace, &key.name, &status).await;
-        match marked {
-            Err(error) if error.is_not_found() => Ok(()),
-            Err(error) => Err(error),
-            Ok(_) => apply::delete(client, pod).await,
-        }
+        let why = "Device Taint manager: deleting due to NoExecute taint";
+        pods::disrupt(&self.context.client, pod, "DeletionByDeviceTaintManager", why, now).await
     }
 }

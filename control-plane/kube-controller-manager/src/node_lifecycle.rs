@@ -283,21 +283,8 @@ impl Controller {
             "TaintManagerEviction",
             format!("Marking for deletion Pod {key}"),
         );
-        let conditions = pods::with_disruption(
-            pod,
-            "DeletionByTaintManager",
-            "Taint manager: deleting due to NoExecute taint",
-            now,
-        );
-        let status = json!({ "conditions": conditions });
-        let client = &self.context.client;
-        let marked =
-            apply::patch_status::<Pod, _>(client, &key.namespace, &key.name, &status).await;
-        match marked {
-            Err(error) if error.is_not_found() => Ok(()),
-            Err(error) => Err(error),
-            Ok(_) => apply::delete(client, pod).await,
-        }
+        let why = "Taint manager: deleting due to NoExecute taint";
+        pods::disrupt(&self.context.client, pod, "DeletionByTaintManager", why, now).await
     }
 }
 

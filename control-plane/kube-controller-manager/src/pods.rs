@@ -1,7 +1,7 @@
 //! Questions about pods, and making them from templates.
 
 use clock::Clock;
-use controller::{ApplyError, apply, object};
+use controller::{ApplyError, Key, apply, object};
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -9,6 +9,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
 };
 use kube::Client;
+use serde_json::json;
 
 /// Slow start: as long as all creations of a batch succeed, the next is twice as large.
 const FIRST_BATCH: usize = 1;
@@ -63,6 +64,23 @@ pub(crate) fn is_available(pod: &Pod, min_ready_seconds: i32, now: Timestamp) ->
     }
     let needed = std::time::Duration::from_secs(u64::try_from(min_ready_seconds).unwrap_or(0));
     needed.is_zero() || ready_since(pod).is_some_and(|since| since + needed <= now)
+}
+
+/// Says in a pod's conditions why it goes, and deletes it.
+pub(crate) async fn disrupt(
+    client: &Client,
+    pod: &Pod,
+    reason: &str,
+    message: &str,
+    now: Timestamp,
+) -> Result<(), ApplyError> {
+    let key = Key::of(pod);
+    let status = json!({ "conditions": with_disruption(pod, reason, message, now) });
+    match apply::patch_status::<Pod, _>(client, &key.namespace, &key.name, &status).await {
+        Err(error) if error.is_not_found() => Ok(()),
+        Err(error) => Err(error),
+        Ok(_) => apply::delete(client, pod).await,
+    }
 }
 
 /// The pod's conditions with one more that says why it is deleted.
