@@ -3,12 +3,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 
 use std::{
-    net::{Ipv4Addr, TcpListener},
     path::Path,
     process::{Child, Command, Stdio},
     time::Duration,
 };
 
+use free_port::free_port;
 use mvcc::{CommitError, EtcdConfig, Guard, Limits, Op, Store, Txn};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -25,10 +25,6 @@ impl Drop for Etcd {
         self.child.kill().ok();
         self.child.wait().ok();
     }
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
 }
 
 impl Etcd {

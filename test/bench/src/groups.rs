@@ -12,6 +12,8 @@ pub(crate) enum Group {
     Nodes,
     Cni,
     Pods,
+    ManyPods,
+    PodLives,
     Identity,
     Services,
     Api,
@@ -24,12 +26,14 @@ pub(crate) enum Group {
 }
 
 impl Group {
-    const ALL: [(&str, Self); 14] = [
+    const ALL: [(&str, Self); 16] = [
         ("up", Self::Up),
         ("memory", Self::Memory),
         ("nodes", Self::Nodes),
         ("cni", Self::Cni),
         ("pods", Self::Pods),
+        ("many-pods", Self::ManyPods),
+        ("pod-lives", Self::PodLives),
         ("identity", Self::Identity),
         ("services", Self::Services),
         ("api", Self::Api),
@@ -86,7 +90,10 @@ mod tests {
     #[test]
     fn a_group_that_there_is_not_is_refused_with_those_that_there_are() {
         let said = of(&["pods", "servces"]).unwrap_err().to_string();
-        assert!(said.contains("`servces`") && said.contains("pods, identity, services"), "{said}");
+        assert!(
+            said.contains("`servces`") && said.contains("pod-lives, identity, services"),
+            "{said}"
+        );
     }
 
     #[test]

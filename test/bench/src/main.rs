@@ -49,8 +49,9 @@ async fn run() -> anyhow::Result<()> {
         true => Some(Region::up(if wanted.contains(&Group::Up) { UPS } else { 1 })?),
         false => None,
     };
-    for group in wanted {
-        match measure(group, region.as_ref()).await {
+    for (index, group) in wanted.iter().enumerate() {
+        eprintln!("measuring {} ({} of {})", group.name(), index + 1, wanted.len());
+        match measure(*group, region.as_ref()).await {
             Ok(found) => rows.extend(found),
             Err(error) => rows.push(Row::missing(group.name(), &error)),
         }
@@ -83,6 +84,8 @@ async fn measure(
         Group::Nodes => nodes::rows(region()?).await,
         Group::Cni => tokio::task::block_in_place(|| cni::rows(region()?)),
         Group::Pods => pods::rows(region()?).await,
+        Group::ManyPods => pods::many(region()?).await,
+        Group::PodLives => pods::lives(region()?).await,
         Group::Identity => pod_identity::rows(region()?).await,
         Group::Services => services::rows(region()?).await,
         Group::Api => api_server::rows(region()?).await,

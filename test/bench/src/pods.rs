@@ -130,14 +130,28 @@ pub(crate) fn phase(pod: &Pod) -> &str {
     pod.status.as_ref().and_then(|it| it.phase.as_deref()).unwrap_or_default()
 }
 
-pub(crate) async fn rows(region: &Region) -> anyhow::Result<Vec<Row>> {
+async fn settled(region: &Region) -> anyhow::Result<Bed> {
     region.load_images()?;
     let bed = Bed::new(region).await?;
     // The add-ons' pods start behind `up`.
     tokio::time::sleep(SETTLE).await;
+    Ok(bed)
+}
+
+/// Pods one by one: their beginning, and how their end is told.
+pub(crate) async fn rows(region: &Region) -> anyhow::Result<Vec<Row>> {
+    let bed = settled(region).await?;
     let mut rows = single::rows(&bed).await?;
-    rows.extend(many::rows(&bed).await?);
     rows.extend(exits::rows(&bed).await?);
-    rows.extend(churn::rows(&bed).await?);
     Ok(rows)
+}
+
+/// Many at once, and many at rest.
+pub(crate) async fn many(region: &Region) -> anyhow::Result<Vec<Row>> {
+    many::rows(&settled(region).await?).await
+}
+
+/// Many one after the other, and what is left of them.
+pub(crate) async fn lives(region: &Region) -> anyhow::Result<Vec<Row>> {
+    churn::rows(&settled(region).await?).await
 }

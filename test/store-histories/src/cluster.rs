@@ -2,11 +2,12 @@
 
 use std::{
     io::{self, Read, Write},
-    net::{Ipv4Addr, TcpListener, TcpStream},
+    net::{Ipv4Addr, TcpStream},
     process::{Child, Command, Stdio},
     time::Duration,
 };
 
+use free_port::free_port;
 use tempfile::TempDir;
 
 const ANSWER_LIMIT: Duration = Duration::from_secs(2);
@@ -30,28 +31,20 @@ fn url(port: u16) -> String {
     format!("http://127.0.0.1:{port}")
 }
 
-fn free_ports(count: usize) -> io::Result<Vec<u16>> {
-    // All at once, or one could be drawn twice.
-    let bind = |_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
-    let taken = (0..count).map(bind).collect::<io::Result<Vec<_>>>()?;
-    taken.iter().map(|it| Ok(it.local_addr()?.port())).collect()
-}
-
 impl Cluster {
     /// `None` where etcd is not installed.
     ///
     /// # Errors
     ///
-    /// Where there are no ports or no folder for it.
+    /// Where there is no folder for it.
     pub fn start(size: usize) -> io::Result<Option<Self>> {
-        let ports = free_ports(2 * size)?;
-        let member = |(index, ports): (usize, &[u16])| Member {
+        let member = |index| Member {
             name: format!("m{index}"),
-            client: ports[0],
-            peer: ports[1],
+            client: free_port(),
+            peer: free_port(),
             process: None,
         };
-        let members = ports.chunks(2).enumerate().map(member).collect();
+        let members = (0..size).map(member).collect();
         let mut cluster = Self { members, folder: TempDir::new()? };
         for index in 0..size {
             match cluster.restart(index) {

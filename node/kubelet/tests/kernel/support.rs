@@ -5,13 +5,13 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::atomic::{AtomicU16, Ordering},
     time::Duration,
 };
 
 use ::kubelet::{Kubelet, KubeletConfiguration, Settings};
 use api_cri::{RuntimeClient, v1};
 use clock::Clock;
+use free_port::free_port;
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod, PodStatus, ServiceAccount};
 use kube::{
     Api, Client, ResourceExt,
@@ -26,7 +26,7 @@ use tokio::{
     sync::{RwLock, RwLockReadGuard, RwLockWriteGuard},
     time::Instant,
 };
-use transport::{Place, tls::Identity};
+use transport::tls::Identity;
 
 mod kubelet;
 mod objects;
@@ -35,18 +35,6 @@ mod swap;
 
 pub(crate) use kubelet::build;
 pub(crate) use objects::{restarts, waiting};
-
-/// A port that nobody listens at, and that the kernel gives to nobody who connects: below what it
-/// draws from, or it could be taken again before the kubelet listens there.
-fn free_port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(21_000);
-    loop {
-        let port = NEXT.fetch_add(1, Ordering::Relaxed);
-        if Place::Here.listen(([127, 0, 0, 1], port).into()).is_ok() {
-            return port;
-        }
-    }
-}
 
 pub(crate) const IMAGE: &str = "nst.test/busybox:1";
 const PAUSE: &str = "nst.test/pause:1";

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use free_port::free_port;
 use lifecycle::Scope;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -127,12 +128,6 @@ impl Drop for World {
     fn drop(&mut self) {
         self.scope.cancel();
     }
-}
-
-/// On every address.
-fn free_port() -> u16 {
-    let listener = Place::Here.enter(|| std::net::TcpListener::bind("0.0.0.0:0")).unwrap();
-    listener.local_addr().unwrap().port()
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ use std::{
 };
 
 use clock::Clock;
+use free_port::free_port;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::{Api, Client};
 use kube_apiserver::{ApiServer, Config, authn, request::UserInfo};
@@ -189,12 +190,6 @@ impl Drop for Bed {
     fn drop(&mut self) {
         self.scope.cancel();
     }
-}
-
-/// A port that nobody listens at.
-fn free_port() -> u16 {
-    let listener = Place::Here.listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
-    listener.local_addr().unwrap().port()
 }
 
 fn issue(ca: &Ca, name: &str, group: &str, sans: &[String], usage: Usage) -> pki::Identity {
