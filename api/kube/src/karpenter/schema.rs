@@ -5,6 +5,11 @@ use serde_json::{Value, json};
 /// A name with an optional domain before it, as labels and taints have.
 const QUALIFIED: &str = r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]$";
 const LABEL_VALUE: &str = "^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$";
+/// As upstream's definitions have it for what is a `resource.Quantity`.
+const QUANTITY: &str = r"^(\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))(([KMGTPE]i)|[numkMGTPE]|([eE](\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))))?$";
+const DOMAIN_RESTRICTED: &str = r#"label domain "karpenter.sh" is restricted"#;
+const POOL_RESTRICTED: &str = r#"label "karpenter.sh/nodepool" is restricted"#;
+const HOSTNAME_RESTRICTED: &str = r#"label "kubernetes.io/hostname" is restricted"#;
 pub(super) const NILLABLE: &str = "^(([0-9]+(s|m|h))+|Never)$";
 pub(super) const DURATION: &str = "^([0-9]+(s|m|h))+$";
 
@@ -63,7 +68,7 @@ pub(super) fn texts(description: &str) -> Value {
 pub(super) fn amounts(description: &str) -> Value {
     json!({ "type": "object", "description": description, "additionalProperties": {
         "anyOf": [{ "type": "integer" }, { "type": "string" }],
-        "x-kubernetes-int-or-string": true } })
+        "pattern": QUANTITY, "x-kubernetes-int-or-string": true } })
 }
 
 /// Rules of CEL, each with its message.
@@ -85,18 +90,12 @@ pub(super) fn pool_labels() -> Value {
     let value = texts("Labels of its NodeClaim and Node");
     let wanted = [
         (
-            "self.all(x, x in ['karpenter.sh/capacity-type'] || \
+            "self.all(x, x in ['karpenter.sh/capacity-type', 'karpenter.sh/nodepool'] || \
              !x.find('^([^/]+)').endsWith('karpenter.sh'))",
-            "label domain 'karpenter.sh' is restricted",
+            DOMAIN_RESTRICTED,
         ),
-        (
-            "self.all(x, x != 'karpenter.sh/nodepool')",
-            "label 'karpenter.sh/nodepool' is restricted",
-        ),
-        (
-            "self.all(x, x != 'kubernetes.io/hostname')",
-            "label 'kubernetes.io/hostname' is restricted",
-        ),
+        ("self.all(x, x != 'karpenter.sh/nodepool')", POOL_RESTRICTED),
+        ("self.all(x, x != 'kubernetes.io/hostname')", HOSTNAME_RESTRICTED),
     ];
     with(with(value, &json!({ "maxProperties": 100 })), &rules(&wanted))
 }
@@ -112,11 +111,37 @@ pub(super) fn taints(description: &str) -> Value {
     list(description, None, object("A taint", &["effect", "key"], properties))
 }
 
+/// Whose requirements they are: what may be asked for differs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Whose {
+    NodePool,
+    NodeClaim,
+    NodeOverlay,
+}
+
+/// A label's key that may be required: not one that Karpenter decides itself.
+fn requirement_key(whose: Whose) -> Value {
+    let mut wanted = vec![
+        (
+            "self in ['karpenter.sh/capacity-type', 'karpenter.sh/nodepool'] || \
+             !self.find('^([^/]+)').endsWith('karpenter.sh')",
+            DOMAIN_RESTRICTED,
+        ),
+        ("self != 'kubernetes.io/hostname'", HOSTNAME_RESTRICTED),
+    ];
+    if whose == Whose::NodePool {
+        wanted.push(("self != 'karpenter.sh/nodepool'", POOL_RESTRICTED));
+    }
+    let key = with(text("A label's key"), &json!({ "maxLength": 316, "pattern": QUALIFIED }));
+    with(key, &rules(&wanted))
+}
+
 /// Requirements; with `minValues` where they choose types.
-pub(super) fn requirements(description: &str, has_min_values: bool) -> Value {
+pub(super) fn requirements(description: &str, whose: Whose) -> Value {
+    let has_min_values = whose != Whose::NodeOverlay;
     let operators = ["In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt", "Gte", "Lte"];
     let mut properties = json!({
-        "key": with(text("A label's key"), &json!({ "maxLength": 316, "pattern": QUALIFIED })),
+        "key": requirement_key(whose),
         "operator": one_of("How the label relates to the values", &operators),
         "values": list("What the operator takes", None,
             json!({ "type": "string", "maxLength": 63, "pattern": LABEL_VALUE })),

@@ -6,8 +6,8 @@ use super::node_pool::node_class_ref;
 use crate::karpenter::{
     GROUP, VERSION,
     schema::{
-        self, DURATION, Kind, NILLABLE, amounts, column, conditions, object, requirements, rules,
-        taints, text, with,
+        self, DURATION, Kind, NILLABLE, Whose, amounts, column, conditions, object, requirements,
+        rules, taints, text, with,
     },
 };
 
@@ -54,7 +54,7 @@ fn spec() -> Value {
             "expireAfter": with(text("After how long the node is replaced"),
                 &json!({ "default": "720h", "pattern": NILLABLE })),
             "nodeClassRef": node_class_ref(false),
-            "requirements": requirements("What the node's labels have to be", true),
+            "requirements": requirements("What the node's labels have to be", Whose::NodeClaim),
             "resources": resources,
             "startupTaints": taints("Taints that something else takes away once the node is set up"),
             "taints": taints("Taints of the node"),

@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 use crate::karpenter::{
     ALPHA, GROUP,
     schema::{
-        self, Kind, amounts, column, conditions, number, object, requirements, rules, text, with,
+        self, Kind, Whose, amounts, column, conditions, number, object, requirements, rules, text,
+        with,
     },
 };
 
@@ -47,7 +48,7 @@ fn spec() -> Value {
                 &json!({ "pattern": r"^\d+(\.\d+)?$" })),
             "priceAdjustment": with(text("What is added to the cloud's price"),
                 &json!({ "pattern": ADJUSTMENT })),
-            "requirements": requirements("Which types and offerings", false),
+            "requirements": requirements("Which types and offerings", Whose::NodeOverlay),
             "weight": number("The higher goes before", 1, Some(10_000), "int32"),
         }),
     );

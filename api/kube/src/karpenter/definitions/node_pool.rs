@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use crate::karpenter::{
     GROUP, VERSION,
     schema::{
-        self, DURATION, Kind, NILLABLE, amounts, column, conditions, list, number, object, one_of,
-        pool_labels, requirements, rules, taints, text, texts, with,
+        self, DURATION, Kind, NILLABLE, Whose, amounts, column, conditions, list, number, object,
+        one_of, pool_labels, requirements, rules, taints, text, texts, with,
     },
 };
 
@@ -116,7 +116,7 @@ fn template() -> Value {
             "expireAfter": with(text("After how long a node is replaced"),
                 &json!({ "default": "720h", "pattern": NILLABLE })),
             "nodeClassRef": node_class_ref(true),
-            "requirements": requirements("What the node's labels have to be", true),
+            "requirements": requirements("What the node's labels have to be", Whose::NodePool),
             "startupTaints": taints("Taints that something else takes away once the node is set up"),
             "taints": taints("Taints of the node"),
             "terminationGracePeriod": with(text("How long the node's pods may take to leave"),

@@ -478,5 +478,28 @@ fn karpenters_definitions_are_taken_and_their_rules_work() {
             "{found:?}"
         );
         assert_eq!(found[1], "spec: Invalid value: 'weight' is not supported on static NodePools");
+
+        let faults_of = |spec: Value| {
+            let mut faults = Faults::default();
+            validate(&mut faults, custom, &pool(spec), None);
+            told(faults)
+        };
+        let limits = |cpu: Value| faults_of(json!({"template": template, "limits": {"cpu": cpu}}));
+        assert_eq!([limits(json!("1k")), limits(json!(8))].concat(), [""; 0]);
+        let found = limits(json!("ten"));
+        assert!(
+            found.len() == 1 && found[0].starts_with("spec.limits.cpu: Invalid value: \"ten\""),
+            "{found:?}"
+        );
+        for (key, word) in [
+            ("karpenter.sh/nodepool", "label \"karpenter.sh/nodepool\" is restricted"),
+            ("kubernetes.io/hostname", "label \"kubernetes.io/hostname\" is restricted"),
+            ("karpenter.sh/registered", "label domain \"karpenter.sh\" is restricted"),
+        ] {
+            let wanted = json!([{"key": key, "operator": "Exists"}]);
+            let template = json!({"spec": {"nodeClassRef": class, "requirements": wanted}});
+            let found = faults_of(json!({"template": template}));
+            assert!(found.len() == 1 && found[0].ends_with(word), "{key}: {found:?}");
+        }
     }
 }
