@@ -271,7 +271,7 @@ fn context(
         Hierarchy::Unused
     };
     let cgroups = Cgroups::new(hierarchy, &config.cgroup_root, config.pod_pids_limit);
-    let mut cgroups = cgroups.configured(config);
+    let mut cgroups = cgroups.configured(config, &machine);
     if wants_slices(&settings)? {
         let is_v2 = cgroups.hierarchy().is_v2();
         let (slices, work) = Slices::new(dbus::system(), is_v2);
