@@ -326,6 +326,9 @@ fn context(
     let volumes = Volumes::new(volumes::Parts {
         client: client.clone(),
         objects: objects.clone(),
+        node_name: settings.node_name.clone(),
+        node_object: node_object.clone(),
+        own_labels: node::labels(&settings, &machine),
         paths: paths.clone(),
         clock,
         csi: Arc::new(csi),

@@ -25,6 +25,7 @@ mod host_path;
 mod image;
 mod local;
 mod mounts;
+mod node_affinity;
 mod ownership;
 mod payload;
 mod remove;
@@ -65,6 +66,7 @@ use crate::{
     cri::snapshots::Snapshots,
     downward::{Facts, FieldError},
     images::Images,
+    node_object::NodeObject,
     objects::{Objects, ReadObjectError},
     paths::Paths,
     pod::{PodExt, PodUid},
@@ -152,6 +154,7 @@ impl MountError {
     /// The reason of its event.
     pub(crate) fn reason(&self) -> &'static str {
         match self {
+            Self::Step { step: node_affinity::OF_DEVICE, .. } => "FailedMount",
             Self::Step { step, .. } if step.starts_with("MapVolume") => "FailedMapVolume",
             Self::LimitExceeded { .. } => "VolumeAttachmentLimitExceeded",
             _ => "FailedMount",
@@ -179,6 +182,10 @@ pub(crate) enum UnmountError {
 /// What volumes are made with.
 pub(crate) struct Parts {
     pub client: Client,
+    pub node_name: String,
+    pub node_object: Arc<NodeObject>,
+    /// The labels that the node is registered with.
+    pub own_labels: BTreeMap<String, String>,
     pub objects: Arc<Objects>,
     pub paths: Paths,
     pub clock: Clock,
@@ -266,6 +273,9 @@ impl Volumes {
             // What the pod has it keeps, whatever becomes of its claim.
             Err(error) => return self.made(pod, volume, error),
         };
+        if let Some(bound) = &bound {
+            self.check_affinity(pod, volume, bound).await?;
+        }
         if let Some(problem) = tools::missing(volume, bound.as_ref()) {
             let of_claim = bound.and_then(|it| it.volume.metadata.name);
             return Err(MountError::Step {
@@ -281,6 +291,10 @@ impl Volumes {
             let volume = name.clone();
             move |source| MountError::Step { step, volume, source }
         };
+        if matches!(spec.source, Source::HostPath(_)) && !spec.mount_options.is_empty() {
+            let why = MountVolumeError::Text("mount options are not supported".to_owned());
+            return Err(at("MountVolume.MountOptionSupport check")(why));
+        }
         const SET_UP: &str = "MountVolume.SetUp";
         let (mut image, mut told) = (None, None);
         let done = match &spec.source {
