@@ -105,6 +105,11 @@ impl Metrics {
         self.series.lock().retain(|(of, labels), _| *of != name || !is_it(labels));
     }
 
+    /// Begins families anew.
+    pub(crate) fn reset(&self, is_it: impl Fn(&str) -> bool) {
+        self.series.lock().retain(|(name, _), _| !is_it(name));
+    }
+
     /// Copies what is kept to where it lies together; see [`crate::memory`].
     pub(crate) fn repack(&self) {
         let mut series = self.series.lock();

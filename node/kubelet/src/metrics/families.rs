@@ -113,6 +113,8 @@ pub(super) const FAMILIES: &[Family] = &[
         "How long requests to the kubelet's server took.",
     ),
     gauge("kubelet_http_inflight_requests", "Requests that are being answered."),
+    gauge("kubernetes_healthcheck", "What a health check last found: 1 for success."),
+    counter("kubernetes_healthchecks_total", "What health checks have found, by status."),
     counter("kubelet_image_garbage_collected_total", "Images that were removed, by reason."),
     counter("kubelet_runtime_operations_total", "Calls to the container runtime."),
     counter("kubelet_runtime_operations_errors_total", "Calls to the runtime that failed."),

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use http::{HeaderValue, Response, header::CONTENT_TYPE};
 use transport::Body;
 
-use super::Server;
+use super::{Server, health};
 use crate::{
     metrics::text::Exposition,
     observed::State,
@@ -90,7 +90,7 @@ impl Server {
         let claims = self.stats.claims().await;
         let mut page = Exposition::default();
         of_claims(&mut page, &claims);
-        self.context.metrics.write(&mut page, |it| !is_of_probes(it));
+        self.context.metrics.write(&mut page, |it| !is_of_probes(it) && !health::is_sli(it));
         self.identity(&mut page);
         self.pods_now(&mut page);
         self.volumes_now(&mut page);

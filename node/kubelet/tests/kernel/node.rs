@@ -211,3 +211,16 @@ async fn what_the_server_cannot_or_must_not_do_is_refused() {
     bed.until_gone("p").await;
     kubelet.kill().await;
 }
+    let (_, slis) = bed.ask("GET", "/metrics/slis").await;
+    let asked =
+        "kubernetes_healthchecks_total{name=\"syncloop\",status=\"success\",type=\"healthz\"} 1\n";
+    assert!(slis.contains(asked), "{slis}");
+    for (method, path, refusal) in [
+        ("GET", "/debug/pprof/heap", "profiling endpoint is disabled.\n"),
+        ("PUT", "/debug/flags/v", "flags endpoint is disabled.\n"),
+        ("POST", "/pods", "405: Method Not Allowed"),
+        ("GET", run.as_str(), "405: Method Not Allowed"),
+    ] {
+        let answer = bed.ask(method, path).await;
+        assert_eq!((answer.0, answer.1.as_str()), (405, refusal), "{method} {path}");
+    }
