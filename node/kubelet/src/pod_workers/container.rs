@@ -92,7 +92,7 @@ impl Worker {
     }
 
     async fn kill_after_hook(&self, pod: &Arc<Pod>, name: &str, id: &str) {
-        let Ok(observed) = observed::observe(&self.context.runtime, &pod.uid()).await else {
+        let Ok(observed) = observed::observe(&self.context, &pod.uid()).await else {
             return;
         };
         let Some(made) = observed.containers.iter().find(|it| it.id == id) else { return };

@@ -334,7 +334,7 @@ impl Worker {
         };
         match runtime.sandbox_status(&id).await {
             Ok(status) => {
-                let sandbox = observed::sandbox_from(status);
+                let sandbox = observed::sandbox_from(status, &self.context.node_ips);
                 let addresses: Vec<_> = sandbox.ips.iter().map(ToString::to_string).collect();
                 let step = begun.ended(Phase::Sandbox).with(addresses.join(", "));
                 self.context.timelines.add(&pod.uid(), step);

@@ -403,7 +403,7 @@ impl Worker {
         let observed = match self.made.take() {
             Some(made) => made,
             None if is_new => RuntimePod::default(),
-            None => observed::observe(&self.context.runtime, &uid).await?,
+            None => observed::observe(&self.context, &uid).await?,
         };
         self.early_exits = self.inbox.set_observed(&observed);
         self.read_messages(&self.early_exits.applied_to(&observed));

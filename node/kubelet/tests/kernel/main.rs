@@ -10,6 +10,7 @@ mod clients;
 mod conformance;
 mod csi;
 mod csi_faults;
+mod dual_stack;
 mod eviction;
 mod exits;
 mod faults;
