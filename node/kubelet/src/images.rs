@@ -193,8 +193,20 @@ impl Images {
         if self.access.is_open(name, &image.id) {
             return true;
         }
-        let credentials = self.credentials.candidates(pod, name, objects).await;
+        let credentials = self.candidates(pod, name, objects).await;
         self.access.is_granted(name, &image.id, &credentials.all)
+    }
+
+    async fn candidates(&self, pod: &Pod, name: &str, objects: &Objects) -> Candidates {
+        let found = self.credentials.candidates(pod, name, objects).await;
+        if !found.missing.is_empty() {
+            let message = format!(
+                "Unable to retrieve some image pull secrets ({}); attempting to pull the image may not succeed.",
+                found.missing.join(", ")
+            );
+            self.recorder.warning(pod, "FailedToRetrieveImagePullSecret", message);
+        }
+        found
     }
 
     async fn pull(
@@ -209,7 +221,7 @@ impl Images {
         let (waiting_since, since) = (Instant::now(), self.clock.now());
         let message = format!("Pulling image \"{name}\"");
         self.recorder.container_normal(pod, &container.name, "Pulling", message);
-        let Candidates { all, failures } = self.credentials.candidates(pod, name, objects).await;
+        let Candidates { all, failures, .. } = self.candidates(pod, name, objects).await;
         self.access.begin(name);
         let pulled = self.pull_with_any(name, all).await;
         self.starts.pulled(&pod.uid(), since);

@@ -20,6 +20,7 @@ mod memory;
 mod node;
 mod node_conformance;
 mod pods;
+mod registry;
 mod shares;
 mod storage;
 mod streams;
