@@ -278,12 +278,13 @@ impl Worker {
         let newest = observed.ready_sandbox();
         let number = attempt.or_else(|| newest.map(|it| it.attempt)).unwrap_or(0);
         let begun = self.context.timelines.begin();
-        let failed = |call: &str, message: String| {
+        let failed_as = |reason: &str, call: &str, message: String| {
             let step = begun.ended(Phase::Sandbox).failed(call, &message);
             self.context.timelines.add(&pod.uid(), step);
-            self.context.recorder.warning(pod, "FailedCreatePodSandBox", message);
+            self.context.recorder.warning(pod, reason, message);
             None
         };
+        let failed = |call: &str, message| failed_as("FailedCreatePodSandBox", call, message);
         let (handler, users) = match self.users(pod).await {
             Ok(found) => found,
             Err((call, message)) => {
@@ -313,8 +314,8 @@ impl Worker {
         };
         let is_exclusive = self.context.cm.has_exclusive_cpus(pod, None);
         if let Err(error) = self.context.cgroups.ensure_pod(pod, is_exclusive).await {
-            let message = format!("Failed to create pod sandbox: pod cgroup: {error}");
-            return failed("cgroup", message);
+            let message = format!("unable to ensure pod container exists: {error}");
+            return failed_as("FailedCreatePodContainer", "cgroup", message);
         }
         if let Err(error) = self.context.cm.dra.prepare(pod).await {
             return self.fail_prepare(pod, &begun, &error);
@@ -340,7 +341,10 @@ impl Worker {
                 self.context.timelines.add(&pod.uid(), step);
                 Some((sandbox, config))
             }
-            Err(error) => failed(error.call, format!("Unable to get pod sandbox status: {error}")),
+            Err(error) => {
+                let message = format!("Unable to get pod sandbox status: {error}");
+                failed_as("FailedPodSandBoxStatus", error.call, message)
+            }
         }
     }
 
