@@ -66,6 +66,7 @@ use crate::{
     cri::snapshots::Snapshots,
     downward::{Facts, FieldError},
     images::Images,
+    metrics::Metrics,
     node_object::NodeObject,
     objects::{Objects, ReadObjectError},
     paths::Paths,
@@ -193,6 +194,7 @@ pub(crate) struct Parts {
     pub images: Arc<Images>,
     pub snapshots: Snapshots,
     pub trust_bundles: Arc<TrustBundles>,
+    pub metrics: Arc<Metrics>,
     /// How often content that comes from the API is looked at again (`syncFrequency`).
     pub refresh: Duration,
 }
@@ -296,6 +298,7 @@ impl Volumes {
             return Err(at("MountVolume.MountOptionSupport check")(why));
         }
         const SET_UP: &str = "MountVolume.SetUp";
+        let begun = tokio::time::Instant::now();
         let (mut image, mut told) = (None, None);
         let done = match &spec.source {
             Source::HostPath(it) => {
@@ -338,6 +341,15 @@ impl Volumes {
                 })
             }
         };
+        let status = if done.is_ok() { "success" } else { "fail-unknown" };
+        let plugin = totals::plugin(&spec.source, volume);
+        let labels = [
+            ("migrated", "false"),
+            ("operation_name", "volume_mount"),
+            ("status", status),
+            ("volume_plugin", plugin.as_str()),
+        ];
+        self.metrics.observe("storage_operation_duration_seconds", &labels, begun.elapsed());
         match done {
             Ok((path, refresh_at)) => {
                 Ok(Made { spec: Box::new(spec), path, image, refresh_at, stale: told })

@@ -23,7 +23,7 @@ use crate::{
     images::ImageError,
     observed::{self, RuntimePod},
     plan::{self, Kill, Plan, Start, Waiting},
-    pod::PodExt,
+    pod::{Kind, PodExt},
     pod_config, runtime_class,
     status::Verdict,
     timeline::Phase,
@@ -326,10 +326,19 @@ impl Worker {
             return failed("mkdir", message);
         }
         let runtime = &self.context.runtime;
-        let made = runtime.run_sandbox(config.clone(), &handler);
+        let (metrics, of) = (&self.context.metrics, [("runtime_handler", handler.as_str())]);
+        metrics.add("kubelet_started_pods_total", &[], 1.0);
+        let made = async {
+            let started = tokio::time::Instant::now();
+            let made = runtime.run_sandbox(config.clone(), &handler).await;
+            metrics.observe("kubelet_run_podsandbox_duration_seconds", &of, started.elapsed());
+            made
+        };
         let id = match self.context.turns.take(made).await {
             Ok(id) => id,
             Err(error) => {
+                metrics.add("kubelet_run_podsandbox_errors_total", &of, 1.0);
+                metrics.add("kubelet_started_pods_errors_total", &[], 1.0);
                 return failed(error.call, format!("Failed to create pod sandbox: {error}"));
             }
         };
@@ -414,9 +423,11 @@ impl Worker {
             let now = self.context.pace.now();
             self.backoffs.note(plan::backoff_key(container), exit, now);
         }
+        self.count_start(start.kind, None);
         let image = match image {
             Ok(image) => image,
             Err(error) => {
+                self.count_start(start.kind, Some(error.reason));
                 self.note_image_error(pod, container, error.clone());
                 return None;
             }
@@ -446,8 +457,26 @@ impl Worker {
                     message = waiting.message,
                     "a container was not started"
                 );
+                self.count_start(start.kind, Some(&waiting.reason));
                 self.hold_container(pod, &start.name, waiting, None);
                 None
+            }
+        }
+    }
+
+    /// Counts a container that is begun, or why it did not start.
+    fn count_start(&self, kind: Kind, code: Option<&str>) {
+        let kind = match kind {
+            Kind::Init | Kind::Sidecar => "init_container",
+            Kind::Ephemeral => "ephemeral_container",
+            Kind::Regular => "container",
+        };
+        let (metrics, label) = (&self.context.metrics, ("container_type", kind));
+        match code {
+            None => metrics.add("kubelet_started_containers_total", &[label], 1.0),
+            Some(code) => {
+                let labels = [("code", code), label];
+                metrics.add("kubelet_started_containers_errors_total", &labels, 1.0);
             }
         }
     }

@@ -1,6 +1,11 @@
 //! `/metrics` and `/metrics/probes`: what the kubelet counts, and what it knows at this moment.
 //!
 //! Upstream: `pkg/kubelet/metrics/metrics.go`, `pkg/kubelet/prober`.
+//!
+//! Deviation: families are told of what something here counts: not the Go runtime's, nor those of single
+//! writes to cgroups, of pods and volumes that were cleared away as orphans, of resizes and of
+//! `kubernetes_feature_enabled`. Requests to the API server are told without its `host`, work on volumes
+//! without their unmounting.
 
 use std::collections::BTreeMap;
 

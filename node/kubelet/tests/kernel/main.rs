@@ -306,6 +306,10 @@ async fn a_guaranteed_container_has_its_cpu_and_its_device_and_others_make_room(
     };
     assert!(!shared.split(',').any(is_in), "{shared} holds {cpu}");
     for name in ["own", "shared"] {
+    let (_, page) = bed.ask("GET", "/metrics").await;
+    for counted in ["cpu_manager_pinning_requests_total 1", "cpu_manager_pinning_errors_total 0"] {
+        assert!(page.contains(&format!("\nkubelet_{counted}\n")), "{counted}: {page}");
+    }
         bed.delete_pod(name, 0).await;
         bed.until_gone(name).await;
     }
