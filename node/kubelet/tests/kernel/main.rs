@@ -27,6 +27,7 @@ mod streams;
 mod support;
 mod upstream;
 mod volumes;
+mod watched;
 #[path = "../simulation/support.rs"]
 mod world;
 
@@ -305,11 +306,11 @@ async fn a_guaranteed_container_has_its_cpu_and_its_device_and_others_make_room(
         None => part.trim() == cpu,
     };
     assert!(!shared.split(',').any(is_in), "{shared} holds {cpu}");
-    for name in ["own", "shared"] {
     let (_, page) = bed.ask("GET", "/metrics").await;
     for counted in ["cpu_manager_pinning_requests_total 1", "cpu_manager_pinning_errors_total 0"] {
         assert!(page.contains(&format!("\nkubelet_{counted}\n")), "{counted}: {page}");
     }
+    for name in ["own", "shared"] {
         bed.delete_pod(name, 0).await;
         bed.until_gone(name).await;
     }
