@@ -53,6 +53,14 @@ pub(crate) enum Refusal {
     Lacks(Vec<Lack>),
 }
 
+/// A refusal's reason as it is counted: resources of others may have any name.
+pub(crate) fn counted(reason: &str) -> &str {
+    match reason.strip_prefix("OutOf") {
+        None | Some("cpu" | "memory" | "ephemeral-storage" | "pods") => reason,
+        Some(_) => "OutOfExtendedResources",
+    }
+}
+
 impl Lack {
     pub(crate) fn message(&self) -> String {
         let Self { resource, requested, used, capacity } = self;

@@ -22,7 +22,10 @@ use std::{
 };
 
 use api_cri::v1;
-use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::api::resource::Quantity};
+use k8s_openapi::{
+    api::core::v1::{Container, Pod},
+    apimachinery::pkg::api::resource::Quantity,
+};
 use tracing::{debug, warn};
 
 pub(crate) use self::hierarchy::Hierarchy;
@@ -32,6 +35,7 @@ use self::{
 };
 use crate::{
     config::KubeletConfiguration,
+    node::capacity::Machine,
     pod::{PodExt, PodUid},
     qos::{self, Cfs, QosClass},
     quantity,
@@ -47,6 +51,8 @@ pub(crate) struct Cgroups {
     pids_limit: i64,
     cfs: Cfs,
     kills_single_processes: bool,
+    /// Memory and swap of the node, where containers may use swap (`LimitedSwap`).
+    swap: Option<(i64, i64)>,
 }
 
 /// A group for the system's own processes that is to be limited, and is not there.
@@ -74,8 +80,8 @@ impl Cgroups {
     pub(crate) fn new(hierarchy: Hierarchy, root: &str, pids_limit: i64) -> Self {
         let names = Names::new(Driver::Cgroupfs, root);
         let (root, cfs) = (names.root(), Cfs::default());
-        let (slices, kills_single_processes) = (None, false);
-        Self { hierarchy, names, root, slices, pids_limit, cfs, kills_single_processes }
+        let (slices, kills_single_processes, swap) = (None, false, None);
+        Self { hierarchy, names, root, slices, pids_limit, cfs, kills_single_processes, swap }
     }
 
     /// The same groups as slices of systemd.
@@ -86,14 +92,16 @@ impl Cgroups {
         self
     }
 
-    /// `cpuCFSQuota`, `cpuCFSQuotaPeriod` and `singleProcessOOMKill`.
-    pub(crate) fn configured(mut self, config: &KubeletConfiguration) -> Self {
+    /// `cpuCFSQuota`, `cpuCFSQuotaPeriod`, `singleProcessOOMKill` and `memorySwap`.
+    pub(crate) fn configured(mut self, config: &KubeletConfiguration, machine: &Machine) -> Self {
         let period = i64::try_from(config.cpu_cfs_quota_period.0.as_micros());
         let period = period.unwrap_or(qos::CPU_PERIOD);
         self.cfs = Cfs { is_enforced: config.cpu_cfs_quota, period };
         // With cgroup v1 the kernel knows nothing else.
         self.kills_single_processes =
             config.single_process_oom_kill.unwrap_or(!self.hierarchy.is_v2());
+        let is_limited = config.memory_swap.swap_behavior == "LimitedSwap";
+        self.swap = is_limited.then_some((machine.memory, machine.swap));
         self
     }
 
@@ -162,8 +170,14 @@ impl Cgroups {
         }
     }
 
-    /// What the node's configuration says for every container.
-    pub(crate) fn complete(&self, resources: &mut v1::LinuxContainerResources) {
+    /// What the node's configuration says for every container. With cgroup v1 no container has swap
+    /// beyond its memory limit.
+    pub(crate) fn complete(
+        &self,
+        pod: &Pod,
+        container: &Container,
+        resources: &mut v1::LinuxContainerResources,
+    ) {
         if resources.cpu_quota > 0 && self.cfs != Cfs::default() {
             // Computed for the usual period.
             let milli = resources.cpu_quota * 1000 / qos::CPU_PERIOD;
@@ -177,7 +191,10 @@ impl Cgroups {
             return;
         }
         if self.hierarchy.is_v2() {
-            resources.unified.insert("memory.swap.max".to_owned(), "0".to_owned());
+            let swap = self
+                .swap
+                .map_or(0, |(memory, swap)| qos::limited_swap(pod, container, memory, swap));
+            resources.unified.insert("memory.swap.max".to_owned(), swap.to_string());
         } else {
             resources.memory_swap_limit_in_bytes = resources.memory_limit_in_bytes;
         }

@@ -55,6 +55,7 @@ pub(crate) struct ContainerManager {
     memory: Mutex<MemoryManager>,
     pub devices: Arc<DeviceManager>,
     pub dra: Arc<DraManager>,
+    metrics: Arc<Metrics>,
     /// Held while a pod is admitted.
     turn: tokio::sync::Mutex<()>,
     changed: Arc<Notify>,
@@ -106,7 +107,7 @@ impl ContainerManager {
             client,
             node: &settings.node_name,
             root,
-            metrics,
+            metrics: metrics.clone(),
             scope: scope.clone(),
             changed: changed.clone(),
         });
@@ -126,6 +127,7 @@ impl ContainerManager {
                 scope,
                 changed.clone(),
             )),
+            metrics,
             turn: tokio::sync::Mutex::default(),
             changed,
             is_settled: watch::channel(false).0,

@@ -94,6 +94,10 @@ impl Runtime {
         }
     }
 
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
     /// Counts a call under upstream's name for it.
     fn count(&self, call: &str, took: Duration, is_good: bool) {
         let name = operation(call);

@@ -13,7 +13,10 @@ mod sandboxes;
 use std::{
     collections::{HashMap, HashSet},
     path::Path,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use api_cri::v1;
@@ -24,6 +27,7 @@ use tracing::{debug, info};
 use self::containers::Policy;
 use crate::{
     context::Context,
+    cri::CriError,
     images::{
         self,
         gc::{self, Disk, Thresholds, Use},
@@ -38,6 +42,8 @@ pub(crate) struct Garbage {
     uses: Mutex<HashMap<String, Use>>,
     /// One sweep at a time.
     sweeping: tokio::sync::Mutex<()>,
+    /// Whether the last look at images failed.
+    images_failed: AtomicBool,
 }
 
 /// The images, and the names and ids that containers use.
@@ -56,12 +62,15 @@ impl Images {
 impl Garbage {
     pub(crate) fn new(context: Arc<Context>, workers: Arc<PodWorkers>) -> Self {
         let sweeping = tokio::sync::Mutex::new(());
-        Self { context, workers, uses: Mutex::default(), sweeping }
+        let images_failed = AtomicBool::default();
+        Self { context, workers, uses: Mutex::default(), sweeping, images_failed }
     }
 
     /// What the policy does not keep.
     pub(crate) async fn collect_containers(&self) {
-        self.sweep_containers(|_| false).await;
+        if let Err(error) = self.sweep_containers(|_| false).await {
+            self.context.recorder.node_warning("ContainerGCFailed", error.to_string());
+        }
     }
 
     /// That, and all containers of pods that have ended.
@@ -71,17 +80,19 @@ impl Garbage {
             let status = context.statuses.get(&PodUid(uid.to_owned())).unwrap_or_default();
             matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"))
         };
-        self.sweep_containers(is_over).await;
+        if let Err(error) = self.sweep_containers(is_over).await {
+            debug!(%error, "dead containers were not removed");
+        }
     }
 
-    async fn sweep_containers(&self, is_over: impl Fn(&str) -> bool + Send + 'static) {
+    async fn sweep_containers(
+        &self,
+        is_over: impl Fn(&str) -> bool + Send + 'static,
+    ) -> Result<(), CriError> {
         let _one = self.sweeping.lock().await;
         let runtime = &self.context.runtime;
-        let (Ok(sandboxes), Ok(mut containers)) =
-            tokio::join!(runtime.list_sandboxes(None), runtime.list_containers(None))
-        else {
-            return;
-        };
+        let (sandboxes, mut containers) =
+            tokio::try_join!(runtime.list_sandboxes(None), runtime.list_containers(None))?;
         containers::sort(&mut containers, &sandboxes);
         let policy = Policy::of(&self.context.settings, self.context.clock.now());
         for id in containers::plan(&containers, &policy, &is_over) {
@@ -91,6 +102,7 @@ impl Garbage {
         }
         self.sweep_sandboxes().await;
         self.sweep_logs(is_over).await;
+        Ok(())
     }
 
     async fn sweep_sandboxes(&self) {
@@ -126,7 +138,13 @@ impl Garbage {
         let _one = self.sweeping.lock().await;
         let thresholds = Thresholds::of(&self.context.settings.config);
         let now = self.context.clock.now();
-        let Some(images) = self.images().await else { return false };
+        let images = match self.images().await {
+            Ok(images) => images,
+            Err(error) => {
+                self.note_images(Some(error.to_string()));
+                return false;
+            }
+        };
         let disk = self.image_disk().await;
         let (aged, spaced) = {
             let uses = self.uses.lock();
@@ -137,20 +155,31 @@ impl Garbage {
         };
         let removed = self.remove_images(&aged, "age").await
             + self.remove_images(&spaced.removed, "space").await;
-        if spaced.is_short() {
-            let message = format!(
+        let short = spaced.is_short().then(|| {
+            format!(
                 "Failed to garbage collect required amount of images. Attempted to free {} bytes, but only found {} bytes eligible to free.",
                 spaced.wanted, spaced.found
-            );
-            self.context.recorder.node_warning("FreeDiskSpaceFailed", message);
+            )
+        });
+        if let Some(message) = &short {
+            self.context.recorder.node_warning("FreeDiskSpaceFailed", message.clone());
         }
+        self.note_images(short);
         removed > 0
+    }
+
+    /// What fails for the second time in a row is told.
+    fn note_images(&self, problem: Option<String>) {
+        let has_failed = self.images_failed.swap(problem.is_some(), Ordering::Relaxed);
+        if let Some(message) = problem.filter(|_| has_failed) {
+            self.context.recorder.node_warning("ImageGCFailed", message);
+        }
     }
 
     /// All images that nothing uses, but those that may just have been pulled for a container.
     pub(crate) async fn delete_unused_images(&self) -> bool {
         let _one = self.sweeping.lock().await;
-        let Some(images) = self.images().await else { return false };
+        let Ok(images) = self.images().await else { return false };
         let (thresholds, now) =
             (Thresholds::of(&self.context.settings.config), self.context.clock.now());
         let in_use = |it: &v1::Image| images.is_used(it);
@@ -158,35 +187,35 @@ impl Garbage {
         self.remove_images(&unused, "space").await > 0
     }
 
-    async fn images(&self) -> Option<Images> {
+    async fn images(&self) -> Result<Images, CriError> {
         let (runtime, access) = (&self.context.runtime, &self.context.images.access);
         access.begin_sweep();
-        let (all, containers) = tokio::join!(runtime.list_images(), runtime.list_containers(None));
+        let (all, containers) =
+            tokio::try_join!(runtime.list_images(), runtime.list_containers(None))?;
         let mut used: HashSet<String> = containers
-            .ok()?
             .into_iter()
             .flat_map(|it| [it.image_ref, it.image.map(|it| it.image).unwrap_or_default()])
             .collect();
         used.extend(self.of_volumes().await?);
-        let images = Images { all: all.ok()?, used };
+        let images = Images { all, used };
         access.retain(|id| images.all.iter().any(|it| it.id == id));
         self.note_uses(&images);
-        Some(images)
+        Ok(images)
     }
 
     /// The images that volumes of pods show. The runtime is asked for each, as only it knows which image
     /// a short name means; without its answer nothing is known.
-    async fn of_volumes(&self) -> Option<Vec<String>> {
+    async fn of_volumes(&self) -> Result<Vec<String>, CriError> {
         let mut used = Vec::new();
         for pod in self.workers.pods().iter().filter(|it| !is_over(it)) {
             let volumes = PodExt::spec(pod).volumes.iter().flatten();
             for name in volumes.filter_map(|it| it.image.as_ref()?.reference.as_deref()) {
                 let Ok(name) = images::normalized(name) else { continue };
-                let image = self.context.runtime.image_status(&name).await.ok()?;
+                let image = self.context.runtime.image_status(&name).await?;
                 used.extend(image.map(|it| it.id));
             }
         }
-        Some(used)
+        Ok(used)
     }
 
     fn note_uses(&self, images: &Images) {

@@ -112,7 +112,7 @@ async fn pod_ip(context: &Arc<Context>, pod: &Pod, id: &str) -> Option<IpAddr> {
     if let Some(ip) = status.and_then(|it| it.parse().ok()) {
         return Some(ip);
     }
-    let observed = crate::observed::observe(&context.runtime, &pod.uid()).await.ok()?;
+    let observed = crate::observed::observe(context, &pod.uid()).await.ok()?;
     let of = observed.containers.iter().find(|it| it.id == id)?.sandbox_id.clone();
     let sandbox = observed.sandboxes.into_iter().find(|it| it.id == of)?;
     sandbox.ips.first().copied()

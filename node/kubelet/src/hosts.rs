@@ -137,6 +137,19 @@ mod tests {
     }
 
     #[test]
+    fn a_name_that_overrides_the_others_has_no_domain() {
+        let text = |it: &str| Some(it.to_owned());
+        let spec = PodSpec {
+            hostname: text("custom"),
+            subdomain: text("db"),
+            hostname_override: text("override.example.host"),
+            ..PodSpec::default()
+        };
+        let found = names(&pod("db-0", spec), "cluster.local", "n");
+        assert_eq!(found, ("override.example.host".to_owned(), String::new()));
+    }
+
+    #[test]
     fn the_full_name_is_the_kernels_only_on_request_and_if_it_fits() {
         let spec = PodSpec { subdomain: Some("db".to_owned()), ..PodSpec::default() };
         let mut pod = pod("db-0", spec);

@@ -193,8 +193,20 @@ impl Images {
         if self.access.is_open(name, &image.id) {
             return true;
         }
-        let credentials = self.credentials.candidates(pod, name, objects).await;
+        let credentials = self.candidates(pod, name, objects).await;
         self.access.is_granted(name, &image.id, &credentials.all)
+    }
+
+    async fn candidates(&self, pod: &Pod, name: &str, objects: &Objects) -> Candidates {
+        let found = self.credentials.candidates(pod, name, objects).await;
+        if !found.missing.is_empty() {
+            let message = format!(
+                "Unable to retrieve some image pull secrets ({}); attempting to pull the image may not succeed.",
+                found.missing.join(", ")
+            );
+            self.recorder.warning(pod, "FailedToRetrieveImagePullSecret", message);
+        }
+        found
     }
 
     async fn pull(
@@ -209,7 +221,7 @@ impl Images {
         let (waiting_since, since) = (Instant::now(), self.clock.now());
         let message = format!("Pulling image \"{name}\"");
         self.recorder.container_normal(pod, &container.name, "Pulling", message);
-        let Candidates { all, failures } = self.credentials.candidates(pod, name, objects).await;
+        let Candidates { all, failures, .. } = self.candidates(pod, name, objects).await;
         self.access.begin(name);
         let pulled = self.pull_with_any(name, all).await;
         self.starts.pulled(&pod.uid(), since);
@@ -222,6 +234,9 @@ impl Images {
                 let image = self.runtime.image_status(&reference).await.ok().flatten();
                 let image =
                     image.unwrap_or_else(|| v1::Image { id: reference, ..Default::default() });
+                let size = [("image_size_in_bytes", size_label(image.size))];
+                let name_of_time = "kubelet_image_pull_duration_seconds";
+                self.runtime.metrics().observe(name_of_time, &size, took);
                 let message = format!(
                     "Successfully pulled image \"{name}\" in {} ({} including waiting). Image size: {} bytes.",
                     duration::format(millis(took)),
@@ -345,6 +360,25 @@ fn with_failures(mut text: String, failures: &[String]) -> String {
         text += &format!("; {shown}");
     }
     text
+}
+
+/// How large an image is, roughly, as the metrics have it.
+fn size_label(bytes: u64) -> &'static str {
+    const FROM: [(u64, &str); 12] = [
+        (100 << 30, "GT100GB"),
+        (60 << 30, "60GB-100GB"),
+        (40 << 30, "40GB-60GB"),
+        (30 << 30, "30GB-40GB"),
+        (20 << 30, "20GB-30GB"),
+        (10 << 30, "10GB-20GB"),
+        (5 << 30, "5GB-10GB"),
+        (1 << 30, "1GB-5GB"),
+        (500 << 20, "500MB-1GB"),
+        (100 << 20, "100MB-500MB"),
+        (10 << 20, "10MB-100MB"),
+        (0, "0-10MB"),
+    ];
+    FROM.iter().find(|it| bytes > it.0).map_or("N/A", |it| it.1)
 }
 
 fn millis(duration: Duration) -> Duration {

@@ -138,8 +138,10 @@ impl Kubelet {
         scope: Scope,
     ) -> Result<Self, StartError> {
         let ApiClient { client, rotation } = client;
-        let client = limited::client(client);
-        let context = Arc::new(context(settings, client, channel, images, clock, scope)?);
+        let metrics = Arc::<Metrics>::default();
+        let client = limited::client(client, metrics.clone());
+        let channels = (channel, images);
+        let context = Arc::new(context(settings, client, channels, metrics, (clock, scope))?);
         shutdown::tell_last(&context);
         let workers = PodWorkers::new(context.clone());
         let stats = Stats::new(context.clone(), workers.clone());
@@ -250,10 +252,9 @@ impl Kubelet {
 fn context(
     mut settings: Settings,
     client: Client,
-    channel: api_cri::Channel,
-    images: api_cri::Channel,
-    clock: Clock,
-    scope: Scope,
+    (channel, images): (api_cri::Channel, api_cri::Channel),
+    metrics: Arc<Metrics>,
+    (clock, scope): (Clock, Scope),
 ) -> Result<Context, StartError> {
     settings.config = cm::reservation::with_reserved_cpus(settings.config)
         .map_err(|error| StartError::ContainerManager(Box::new(error)))?;
@@ -271,7 +272,7 @@ fn context(
         Hierarchy::Unused
     };
     let cgroups = Cgroups::new(hierarchy, &config.cgroup_root, config.pod_pids_limit);
-    let mut cgroups = cgroups.configured(config);
+    let mut cgroups = cgroups.configured(config, &machine);
     if wants_slices(&settings)? {
         let is_v2 = cgroups.hierarchy().is_v2();
         let (slices, work) = Slices::new(dbus::system(), is_v2);
@@ -279,7 +280,6 @@ fn context(
         cgroups = cgroups.with_slices(slices, &config.cgroup_root);
     }
     // First what may fail: a start that fails makes no cgroups.
-    let metrics = Arc::<Metrics>::default();
     let told = (client.clone(), metrics.clone());
     let manager = ContainerManager::new(&settings, &machine, scope.clone(), told)
         .map_err(|error| StartError::ContainerManager(Box::new(error)))?;
@@ -321,10 +321,14 @@ fn context(
         node_object: node_object.clone(),
         is_reported: config.enable_controller_attach_detach,
         paths: paths.clone(),
+        metrics: metrics.clone(),
     });
     let trust_bundles = TrustBundles::new(client.clone(), scope.clone(), settings.is_standalone);
     let volumes = Volumes::new(volumes::Parts {
         client: client.clone(),
+        node_name: settings.node_name.clone(),
+        node_object: node_object.clone(),
+        own_labels: node::labels(&settings, &machine),
         objects: objects.clone(),
         paths: paths.clone(),
         clock,
@@ -332,6 +336,7 @@ fn context(
         images: images.clone(),
         snapshots: Snapshots::new(runtime.clone(), channel),
         trust_bundles: Arc::new(trust_bundles),
+        metrics: metrics.clone(),
         refresh: config.sync_frequency.0.max(volumes::LEAST_REFRESH),
     });
     let ids = config.user_namespaces.ids_per_pod;

@@ -105,6 +105,11 @@ impl Metrics {
         self.series.lock().retain(|(of, labels), _| *of != name || !is_it(labels));
     }
 
+    /// Begins families anew.
+    pub(crate) fn reset(&self, is_it: impl Fn(&str) -> bool) {
+        self.series.lock().retain(|(name, _), _| !is_it(name));
+    }
+
     /// Copies what is kept to where it lies together; see [`crate::memory`].
     pub(crate) fn repack(&self) {
         let mut series = self.series.lock();
@@ -116,10 +121,13 @@ impl Metrics {
         let series = self.series.lock().clone();
         for family in FAMILIES.iter().filter(|it| is_wanted(it.name)) {
             let own: Vec<_> = series.iter().filter(|((name, _), _)| *name == family.name).collect();
-            if own.is_empty() {
+            if own.is_empty() && !family.is_bare {
                 continue;
             }
             out.begin(family.name, family.kind.name(), family.help);
+            if own.is_empty() {
+                out.sample::<&str, &str>(family.name, &[], 0.0);
+            }
             for ((name, labels), value) in own {
                 match (value, family.kind) {
                     (Value::Number(number), _) => out.sample(name, labels, *number),
@@ -185,6 +193,7 @@ mod tests {
             text.contains(&format!("{name}_bucket{{operation_type=\"Status\",le=\"+Inf\"}} 2\n"))
         );
         assert!(text.contains(&format!("{name}_count{{operation_type=\"Status\"}} 2\n")));
+        assert!(text.contains("\nkubelet_started_pods_total 0\n"), "nothing was started yet");
         let mut pod = Pod::default();
         pod.metadata.name = Some("p".to_owned());
         pod.metadata.namespace = Some("n".to_owned());

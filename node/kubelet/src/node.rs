@@ -2,6 +2,7 @@
 
 pub(crate) mod capacity;
 mod conditions;
+mod cordon;
 mod info;
 mod lease;
 mod register;
@@ -46,5 +47,5 @@ pub(crate) async fn run(context: Arc<Context>, mut status: NodeStatusLoop) {
         context.recorder.node_normal("NodeAllocatableEnforced", text);
     }
     let lease = lease::run(context.clone());
-    tokio::join!(lease, status.run());
+    tokio::join!(lease, status.run(), cordon::tell(&context));
 }

@@ -32,6 +32,8 @@ use crate::{api_limit::within, quantity};
 pub(crate) struct Known {
     pub labels: BTreeMap<String, String>,
     pub taints: Vec<Taint>,
+    /// Somebody has cordoned it.
+    pub is_unschedulable: bool,
     /// Resources with a domain: those of device plugins and of administrators.
     pub extended: BTreeMap<String, i64>,
     /// Those of the capacity: nobody else makes allocatable what an administrator writes there.
@@ -90,9 +92,11 @@ fn known(node: Node) -> Known {
     let extended = allocatable.iter().filter(|(name, _)| is_extended(name));
     let gone = extended.clone().map(|it| it.0).filter(|it| !foreign.contains_key(*it));
     let stale = gone.cloned().collect();
+    let spec = node.spec.unwrap_or_default();
     Known {
         labels: node.metadata.labels.unwrap_or_default(),
-        taints: node.spec.and_then(|it| it.taints).unwrap_or_default(),
+        taints: spec.taints.unwrap_or_default(),
+        is_unschedulable: spec.unschedulable.unwrap_or(false),
         extended: extended.filter_map(|(k, v)| Some((k.clone(), quantity::value(v)?))).collect(),
         foreign,
         stale,

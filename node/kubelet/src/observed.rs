@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::LinuxContainerUser;
 
 use crate::{
+    context::Context,
     cri::{CriError, Runtime},
     labels,
     pod::PodUid,
@@ -103,11 +104,12 @@ impl RuntimePod {
 }
 
 /// Asks the runtime for everything it holds of a pod.
-pub(crate) async fn observe(runtime: &Runtime, uid: &PodUid) -> Result<RuntimePod, CriError> {
+pub(crate) async fn observe(context: &Context, uid: &PodUid) -> Result<RuntimePod, CriError> {
+    let (runtime, nodes) = (&context.runtime, context.node_ips.as_slice());
     let label = Some((labels::POD_UID, uid.0.as_str()));
     let (sandboxes, containers) =
         tokio::try_join!(runtime.list_sandboxes(label), runtime.list_containers(label))?;
-    let sandboxes = sandboxes.into_iter().map(|it| sandbox(runtime, it));
+    let sandboxes = sandboxes.into_iter().map(|it| sandbox(runtime, it, nodes));
     let containers = containers.into_iter().map(|it| container(runtime, it));
     let (sandboxes, containers) =
         tokio::try_join!(try_join_all(sandboxes), try_join_all(containers))?;
@@ -130,15 +132,20 @@ pub(crate) fn sorted(
 }
 
 /// `None` when it was removed meanwhile.
-async fn sandbox(runtime: &Runtime, it: v1::PodSandbox) -> Result<Option<Sandbox>, CriError> {
+async fn sandbox(
+    runtime: &Runtime,
+    it: v1::PodSandbox,
+    nodes: &[IpAddr],
+) -> Result<Option<Sandbox>, CriError> {
     match runtime.sandbox_status(&it.id).await {
-        Ok(status) => Ok(Some(sandbox_from(status))),
+        Ok(status) => Ok(Some(sandbox_from(status, nodes))),
         Err(error) if error.is_not_found() => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-pub(crate) fn sandbox_from(status: v1::PodSandboxStatus) -> Sandbox {
+/// `nodes` are the addresses of the node.
+pub(crate) fn sandbox_from(status: v1::PodSandboxStatus, nodes: &[IpAddr]) -> Sandbox {
     let mode = status
         .linux
         .and_then(|it| it.namespaces)
@@ -151,10 +158,17 @@ pub(crate) fn sandbox_from(status: v1::PodSandboxStatus) -> Sandbox {
         attempt: status.metadata.map_or(0, |it| it.attempt),
         is_ready: status.state == v1::PodSandboxState::SandboxReady as i32,
         created: nanos(status.created_at),
-        ips: texts.filter_map(|it| it.parse().ok()).collect(),
+        ips: ordered(texts.filter_map(|it| it.parse().ok()).collect(), nodes),
         is_host_network: mode == v1::NamespaceMode::Node as i32,
         id: status.id,
     }
+}
+
+/// One address of each family at most, that of the node's first address before the other.
+fn ordered(found: Vec<IpAddr>, nodes: &[IpAddr]) -> Vec<IpAddr> {
+    let is_v6 = nodes.first().is_some_and(IpAddr::is_ipv6);
+    let of = |is_v6| found.iter().find(|it| it.is_ipv6() == is_v6).copied();
+    [of(is_v6), of(!is_v6)].into_iter().flatten().collect()
 }
 
 async fn container(
@@ -223,6 +237,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_first_address_of_a_pod_is_of_the_family_of_the_nodes_first() {
+        let ips =
+            |list: &[&str]| -> Vec<IpAddr> { list.iter().map(|it| it.parse().unwrap()).collect() };
+        let found = ips(&["fd00::2", "10.0.0.2", "fd00::3"]);
+        for (node, order) in [
+            (&["192.168.0.1"][..], ["10.0.0.2", "fd00::2"]),
+            (&["fc00::1", "192.168.0.1"][..], ["fd00::2", "10.0.0.2"]),
+            (&[][..], ["10.0.0.2", "fd00::2"]),
+        ] {
+            assert_eq!(ordered(found.clone(), &ips(node)), ips(&order), "{node:?}");
+        }
+        assert_eq!(ordered(ips(&["fd00::2"]), &ips(&["192.168.0.1"])), ips(&["fd00::2"]));
+    }
+
+    #[test]
     fn a_container_that_never_started_holds_no_pod_once_its_sandbox_is_stopped() {
         let created = v1::ContainerStatus {
             state: v1::ContainerState::ContainerCreated as i32,
@@ -230,7 +259,7 @@ mod tests {
         };
         let sandbox = |is_ready| {
             let state = if is_ready { 0 } else { v1::PodSandboxState::SandboxNotready as i32 };
-            sandbox_from(v1::PodSandboxStatus { state, ..Default::default() })
+            sandbox_from(v1::PodSandboxStatus { state, ..Default::default() }, &[])
         };
         let pod = |is_ready| {
             let containers = vec![container_from(created.clone(), String::new())];

@@ -39,11 +39,14 @@ pub(crate) struct Pleg {
     owners: Mutex<HashMap<String, PodUid>>,
     /// What a poll saw last.
     seen: Mutex<HashMap<String, i32>>,
+    /// When the last list of everything began.
+    listed: Mutex<Option<Instant>>,
 }
 
 impl Pleg {
     pub(crate) fn new(context: Arc<Context>, workers: Arc<PodWorkers>) -> Arc<Self> {
-        Arc::new(Self { context, workers, owners: Mutex::default(), seen: Mutex::default() })
+        let (owners, seen, listed) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Arc::new(Self { context, workers, owners, seen, listed })
     }
 
     pub(crate) async fn run(self: Arc<Self>) {
@@ -216,9 +219,16 @@ impl Pleg {
 
     /// Learns who owns what, and returns the state of everything.
     async fn relist(&self) -> Result<HashMap<String, i32>, CriError> {
-        let runtime = &self.context.runtime;
+        let (runtime, metrics, begun) =
+            (&self.context.runtime, &self.context.metrics, Instant::now());
+        if let Some(last) = self.listed.lock().replace(begun) {
+            metrics.observe("kubelet_pleg_relist_interval_seconds", &[], begun - last);
+        }
         let (sandboxes, containers) =
             tokio::try_join!(runtime.list_sandboxes(None), runtime.list_containers(None))?;
+        metrics.observe("kubelet_pleg_relist_duration_seconds", &[], begun.elapsed());
+        let now = self.context.clock.now().as_second() as f64;
+        metrics.set("kubelet_pleg_last_seen_seconds", &[], now);
         let mut states = HashMap::new();
         let mut owners = HashMap::new();
         let sandboxes = sandboxes.into_iter().map(|it| (it.id, it.state, it.labels));

@@ -253,6 +253,19 @@ pub(crate) fn oom_score_adj(pod: &Pod, container: &Container, node_memory: i64) 
     }
 }
 
+/// The swap that a container may use where it is limited (`LimitedSwap`): of the node's the part that it
+/// asks for of the node's memory. Only containers that may be given more memory than they ask for have any.
+pub(crate) fn limited_swap(pod: &Pod, container: &Container, memory: i64, swap: i64) -> i64 {
+    let resources = container.resources.as_ref();
+    let (asked, limit) = (requests(resources).memory, limits(resources).memory);
+    let has_none = qos_class(pod) != QosClass::Burstable || pod.is_critical() || asked == limit;
+    if has_none || asked > memory || memory <= 0 {
+        return 0;
+    }
+    // In the order of upstream's calculation, which rounds so.
+    (asked as f64 / memory as f64 * swap as f64) as i64
+}
+
 /// A sidecar is at least as safe as the container that asked for the least. What the pod asked for as
 /// a whole and no container did is shared by all of them.
 fn burstable_score(pod: &Pod, container: &Container, node_memory: i64) -> i64 {
@@ -324,6 +337,8 @@ mod tests {
     use super::*;
     use k8s_openapi::api::core::v1::PodSpec;
 
+    const SYSTEM_CRITICAL: i32 = 2_000_000_000;
+
     fn container(requests: &[(&str, &str)], limits: &[(&str, &str)]) -> Container {
         let list = |pairs: &[(&str, &str)]| {
             pairs.iter().map(|(k, v)| ((*k).to_owned(), Quantity((*v).to_owned()))).collect()
@@ -358,6 +373,24 @@ mod tests {
         let overhead = [("memory".to_owned(), Quantity("10E".to_owned()))].into();
         one.spec.as_mut().unwrap().overhead = Some(overhead);
         assert_eq!(pod_requests(&one), all);
+    }
+
+    #[test]
+    fn swap_is_shared_by_who_asks_for_some_memory_and_may_have_more() {
+        let own = |it: &Pod| limited_swap(it, &it.spec.as_ref().unwrap().containers[0], 1000, 500);
+        let asks = [("memory", "200")];
+        let mut burstable = pod(vec![container(&asks, &[("memory", "400")])]);
+        assert_eq!(own(&burstable), 100);
+        assert_eq!(own(&pod(vec![container(&asks, &[])])), 100);
+        burstable.spec.as_mut().unwrap().priority = Some(SYSTEM_CRITICAL);
+        assert_eq!(own(&burstable), 0, "it is critical");
+        let same = container(&asks, &asks);
+        let beside = container(&[("cpu", "1")], &[]);
+        for none in [vec![same, beside.clone()], vec![beside], vec![container(&[], &[])]] {
+            assert_eq!(own(&pod(none)), 0);
+        }
+        let more = pod(vec![container(&[("memory", "1001")], &[])]);
+        assert_eq!(own(&more), 0, "more than there is");
     }
 
     #[test]

@@ -4,16 +4,18 @@
 //!
 //! **Invariant:** on 10250 nothing is answered before the caller is known and allowed.
 //!
-//! Deviation: `/debug` is not served: there is no profiler, and the log level is set at the start.
-//! `/explain` is ours.
+//! Deviation: `/debug/pprof` and `/debug/flags/v` are refused as where they are switched off: there is no
+//! profiler, and the log level is set at the start. `/explain` is ours.
 
 mod auth;
 mod cadvisor;
 mod channels;
 mod checkpoint;
 mod container_logs;
+mod health;
 mod idle;
 mod listings;
+mod log_options;
 mod log_query;
 mod metrics;
 mod resource_metrics;
@@ -34,7 +36,10 @@ use std::{
     task::{Context as TaskContext, Poll},
 };
 
-use http::{HeaderValue, Method, Request, Response, StatusCode, header::CONTENT_TYPE};
+use http::{
+    HeaderValue, Method, Request, Response, StatusCode,
+    header::{ALLOW, CONTENT_TYPE},
+};
 use hyper::body::Incoming;
 use jiff::Timestamp;
 use serde_json::json;
@@ -42,10 +47,10 @@ use tokio::time::Instant;
 use tower::Service;
 use transport::{Body, Place};
 
-use self::auth::Auth;
+use self::{auth::Auth, health::Health};
 use crate::{
     certificates::serving::Serving, config::KubeletConfiguration, context::Context,
-    heartbeat::Heartbeat, metrics::Metrics, pod_workers::PodWorkers, stats::Stats,
+    metrics::Metrics, pod_workers::PodWorkers, stats::Stats,
 };
 
 /// What a server lets everybody see, and what it lets those see who are allowed.
@@ -106,11 +111,12 @@ pub(crate) fn start(
     if config.healthz_port != 0 {
         let at = address(&config.healthz_bind_address, config.healthz_port)?;
         let listener = Place::Here.listen(at)?;
-        let heartbeat = context.heartbeat.clone();
+        let health =
+            Health { heartbeat: context.heartbeat.clone(), metrics: context.metrics.clone() };
         let health = tower::service_fn(move |request: Request<Incoming>| {
             let path = request.uri().path().trim_matches('/').to_owned();
             let parts: Vec<&str> = path.split('/').collect();
-            let answer = healthz(&parts, request.uri().query(), &heartbeat);
+            let answer = health.answer(&parts, request.uri().query());
             async move { Ok::<_, Infallible>(answer) }
         });
         drop(scope.spawn("healthz", transport::serve(listener, None, health, scope.clone())));
@@ -155,12 +161,12 @@ impl Service<Request<Incoming>> for Server {
 
 impl Server {
     async fn counted(&self, request: Request<Incoming>) -> Response<Body> {
-        let (method, path) = (request.method().to_string(), label(request.uri().path()));
-        let long = matches!(path.as_str(), "exec" | "attach" | "portForward").to_string();
+        let (method, path) = (method_label(request.method()), label(request.uri().path()));
+        let long = matches!(path, "exec" | "attach" | "portForward").to_string();
         let labels = [
             ("long_running", long.as_str()),
-            ("method", method.as_str()),
-            ("path", path.as_str()),
+            ("method", method),
+            ("path", path),
             ("server_type", self.kind.name()),
         ];
         let metrics = &self.context.metrics;
@@ -193,13 +199,14 @@ impl Server {
             (&Method::GET, ["configz"]) => {
                 json_answer(&json!({ "kubeletconfig": self.context.settings.config.shown() }))
             }
-            (&Method::GET, ["flagz"]) => self.flagz(),
-            (&Method::GET, ["statusz"]) => self.statusz(),
+            (&Method::GET, ["flagz"]) => self.flagz(request.headers()),
+            (&Method::GET, ["statusz"]) => self.statusz(request.headers()),
             (&Method::GET, ["runningpods"]) => self.running_pods(),
             (&Method::GET, ["containerLogs", namespace, pod, container]) => {
                 self.container_logs(namespace, pod, container, query).await
             }
             (&Method::GET, ["logs", ..]) => self.system_logs(&request).await,
+            (&Method::DELETE, ["metrics", "slis"]) => self.reset_slis(),
             (
                 &Method::POST,
                 ["run", namespace, pod, container] | ["run", namespace, pod, _, container],
@@ -209,8 +216,13 @@ impl Server {
             (&Method::POST, ["checkpoint", namespace, pod, container]) => {
                 self.checkpoint(namespace, pod, container, query).await
             }
-            _ => not_found(),
+            (_, parts) => allowed(parts).map_or_else(not_found, not_allowed),
         }
+    }
+
+    fn health(&self) -> Health {
+        let Context { heartbeat, metrics, .. } = &*self.context;
+        Health { heartbeat: heartbeat.clone(), metrics: metrics.clone() }
     }
 
     fn explain(&self, namespace: &str, name: &str) -> Response<Body> {
@@ -228,7 +240,10 @@ impl Server {
         let parts: Vec<&str> = path.split('/').collect();
         let query = request.uri().query().map(str::to_owned);
         let answer = self.readable(request.method(), &parts, query.as_deref()).await;
-        answer.unwrap_or_else(not_found)
+        answer.unwrap_or_else(|| match parts.as_slice() {
+            ["pods"] | ["stats", "summary"] => not_allowed("GET"),
+            _ => not_found(),
+        })
     }
 
     /// What the read-only port shows too.
@@ -242,41 +257,36 @@ impl Server {
             return None;
         }
         Some(match parts {
-            ["healthz", ..] => healthz(parts, query, &self.context.heartbeat),
+            ["healthz", ..] => self.health().answer(parts, query),
             ["pods"] => self.pods(),
             ["stats", "summary"] => self.summary(query).await,
             ["metrics"] => self.metrics().await,
             ["metrics", "resource"] => self.metrics_resource().await,
             ["metrics", "cadvisor"] => self.metrics_cadvisor().await,
             ["metrics", "probes"] => self.metrics_probes(),
+            ["metrics", "slis"] => self.metrics_slis(),
             _ => return None,
         })
     }
 
-    /// What is switched off is said to be.
+    /// What is switched off is said to be; there is no profiler, and the log's level is set at the start.
     fn disabled(&self, parts: &[&str]) -> Option<Response<Body>> {
         let config = &self.context.settings.config;
-        let is_debugging = matches!(
-            parts,
-            [
-                "run"
-                    | "exec"
-                    | "attach"
-                    | "portForward"
-                    | "containerLogs"
-                    | "runningpods"
-                    | "logs",
-                ..
-            ]
-        );
-        if is_debugging && !config.enable_debugging_handlers {
-            let message = "Debug endpoints are disabled.\n";
-            return Some(text(StatusCode::METHOD_NOT_ALLOWED, message));
-        }
-        if matches!(parts, ["logs", ..]) && !config.enable_system_log_handler {
-            return Some(text(StatusCode::METHOD_NOT_ALLOWED, "logs endpoint is disabled.\n"));
-        }
-        None
+        let is_debugging = match parts {
+            ["run" | "exec" | "attach" | "portForward" | "containerLogs", ..] => true,
+            ["runningpods" | "logs", ..] | ["debug", "pprof", ..] => true,
+            _ => false,
+        };
+        let message = match parts {
+            _ if is_debugging && !config.enable_debugging_handlers => {
+                "Debug endpoints are disabled.\n"
+            }
+            ["logs", ..] if !config.enable_system_log_handler => "logs endpoint is disabled.\n",
+            ["debug", "pprof", ..] => "profiling endpoint is disabled.\n",
+            ["debug", "flags", "v"] => "flags endpoint is disabled.\n",
+            _ => return None,
+        };
+        Some(text(StatusCode::METHOD_NOT_ALLOWED, message))
     }
 
     async fn summary(&self, query: Option<&str>) -> Response<Body> {
@@ -307,48 +317,61 @@ impl Drop for InFlight<'_> {
     }
 }
 
-/// The process answers; its loops have to go round.
-fn healthz(parts: &[&str], query: Option<&str>, heartbeat: &Heartbeat) -> Response<Body> {
-    let checks = [("ping", Ok(())), ("log", Ok(())), ("syncloop", heartbeat.check())];
-    let status = |is_good| if is_good { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR };
-    match parts {
-        ["healthz"] => {
-            let is_good = checks.iter().all(|it| it.1.is_ok());
-            if is_good && !has_query(query, "verbose") {
-                return text(StatusCode::OK, "ok");
-            }
-            let line = |(name, result): &(&str, Result<(), &str>)| match result {
-                Ok(()) => format!("[+]{name} ok\n"),
-                Err(_) => format!("[-]{name} failed: reason withheld\n"),
-            };
-            let lines: String = checks.iter().map(line).collect();
-            let verdict = if is_good { "passed" } else { "failed" };
-            text(status(is_good), format!("{lines}healthz check {verdict}\n"))
-        }
-        ["healthz", check] => match checks.into_iter().find(|it| it.0 == *check) {
-            Some((_, Ok(()))) => text(StatusCode::OK, "ok"),
-            Some((_, Err(error))) => {
-                text(status(false), format!("internal server error: {error}\n"))
-            }
-            None => not_found(),
-        },
-        _ => not_found(),
+/// A path as the metrics name it: nothing that the caller chose, or there would be a series for each.
+fn label(path: &str) -> &'static str {
+    const PARTS: [&str; 16] = [
+        "metrics",
+        "healthz",
+        "pods",
+        "stats",
+        "runningpods",
+        "containerLogs",
+        "logs",
+        "run",
+        "exec",
+        "attach",
+        "portForward",
+        "checkpoint",
+        "configz",
+        "flagz",
+        "statusz",
+        "debug",
+    ];
+    let mut parts = path.trim_matches('/').split('/');
+    match (parts.next().unwrap_or_default(), parts.next()) {
+        ("metrics", Some("cadvisor")) => "metrics/cadvisor",
+        ("metrics", Some("probes")) => "metrics/probes",
+        ("metrics", Some("resource")) => "metrics/resource",
+        ("metrics", Some(_)) => "other",
+        ("explain", _) => "explain",
+        (first, _) => PARTS.into_iter().find(|it| *it == first).unwrap_or("other"),
     }
 }
 
-/// A path as the metrics name it: no names of pods, or there would be a series for each.
-fn label(path: &str) -> String {
-    let mut parts = path.trim_matches('/').split('/');
-    match (parts.next().unwrap_or_default(), parts.next()) {
-        (first @ ("metrics" | "stats" | "healthz"), Some(second)) => format!("{first}/{second}"),
-        (
-            first @ ("metrics" | "stats" | "healthz" | "pods" | "runningpods" | "containerLogs"
-            | "logs" | "run" | "exec" | "attach" | "portForward" | "checkpoint"
-            | "configz" | "flagz" | "statusz" | "explain"),
-            _,
-        ) => first.to_owned(),
-        _ => "other".to_owned(),
+/// Methods that nobody knows are counted together, too.
+fn method_label(method: &Method) -> &'static str {
+    const KNOWN: [&str; 9] =
+        ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];
+    KNOWN.into_iter().find(|it| *it == method.as_str()).unwrap_or("other")
+}
+
+/// The methods of a path that is there.
+fn allowed(parts: &[&str]) -> Option<&'static str> {
+    match parts {
+        ["pods" | "runningpods" | "configz" | "flagz" | "statusz"] | ["stats", "summary"] => {
+            Some("GET")
+        }
+        ["logs", ..] | ["containerLogs", _, _, _] => Some("GET"),
+        ["run" | "checkpoint", _, _, _] | ["run", _, _, _, _] => Some("POST"),
+        _ => None,
     }
+}
+
+/// As the router of upstream's says it.
+fn not_allowed(methods: &'static str) -> Response<Body> {
+    let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "405: Method Not Allowed");
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
+    response
 }
 
 fn not_found() -> Response<Body> {
@@ -406,25 +429,6 @@ mod tests {
         assert!(has_query(Some("verbose"), "verbose") && !has_query(None, "verbose"));
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_stalled_loop_is_told_by_name_and_in_all() {
-        let heartbeat = Heartbeat::new(std::time::Duration::from_secs(60));
-        heartbeat.beat("pods");
-        let ask = async |parts: &[&str], query| {
-            let (head, body) = healthz(parts, query, &heartbeat).into_parts();
-            let body = transport::collect(body, 1000).await.unwrap().unwrap();
-            (head.status.as_u16(), String::from_utf8_lossy(&body).into_owned())
-        };
-        assert_eq!(ask(&["healthz"], None).await, (200, "ok".to_owned()));
-        tokio::time::sleep(std::time::Duration::from_secs(301)).await;
-        let all =
-            "[+]ping ok\n[+]log ok\n[-]syncloop failed: reason withheld\nhealthz check failed\n";
-        assert_eq!(ask(&["healthz"], None).await, (500, all.to_owned()));
-        let one = "internal server error: sync Loop took longer than expected\n";
-        assert_eq!(ask(&["healthz", "syncloop"], None).await, (500, one.to_owned()));
-        assert_eq!(ask(&["healthz", "ping"], None).await.0, 200);
-    }
-
     #[test]
     fn a_request_that_nobody_waits_for_any_more_is_under_way_no_more() {
         use crate::metrics::text::Exposition;
@@ -451,5 +455,12 @@ mod tests {
         assert_eq!(label("/exec/ns/pod/c"), "exec");
         assert_eq!(label("/metrics/cadvisor"), "metrics/cadvisor");
         assert_eq!(label("/../../etc/passwd"), "other");
+        // Whatever a stranger asks for: it is counted before it is known who asks.
+        for path in ["/metrics/a", "/nothing", "/podsx"] {
+            assert_eq!(label(path), "other", "{path}");
+        }
+        assert_eq!((label("/healthz/a"), label("/stats/a")), ("healthz", "stats"));
+        let invented = Method::from_bytes(b"BREW").unwrap();
+        assert_eq!((method_label(&Method::GET), method_label(&invented)), ("GET", "other"));
     }
 }

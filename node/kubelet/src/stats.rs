@@ -28,8 +28,8 @@ use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::Time};
 use self::{
     group::GroupStats,
     model::{
-        ContainerStats, CpuStats, FsStats, MemoryStats, NodeStats, Rlimit, RuntimeStats, Summary,
-        SwapStats,
+        ContainerStats, CpuStats, FsStats, IoStats, MemoryStats, NodeStats, PsiData, PsiStats,
+        Rlimit, RuntimeStats, Summary, SwapStats,
     },
     rates::Rates,
     volumes::VolumeSizes,
@@ -86,6 +86,7 @@ impl Stats {
                 available_bytes: Some(capacity.saturating_sub(stats.working_set)),
                 ..memory(&stats, now)
             }),
+            io: io(&stats, now),
             network: network::of_process(&context.settings.proc, "self", now),
             fs: disk::file_system(context.paths.root(), now),
             runtime,
@@ -122,6 +123,7 @@ impl Stats {
                 name: "pods".to_owned(),
                 cpu: Some(self.cpu("system/pods", &stats, now)),
                 memory: Some(memory),
+                io: io(&stats, now),
                 ..ContainerStats::default()
             });
         }
@@ -176,6 +178,7 @@ impl Stats {
             time: Time(now),
             usage_nano_cores: self.rates.nano_cores(key, stats.cpu_nanos, now),
             usage_core_nano_seconds: stats.cpu_nanos,
+            psi: psi(stats, 0),
         }
     }
 
@@ -199,5 +202,44 @@ fn memory(stats: &GroupStats, now: Timestamp) -> MemoryStats {
         rss_bytes: stats.rss,
         page_faults: stats.page_faults,
         major_page_faults: stats.major_page_faults,
+        psi: psi(stats, 1),
+    }
+}
+
+fn io(stats: &GroupStats, now: Timestamp) -> Option<IoStats> {
+    Some(IoStats { time: Time(now), psi: psi(stats, 2)? })
+}
+
+/// What was waited for: by its place among the pressures of a group.
+fn psi(stats: &GroupStats, at: usize) -> Option<PsiStats> {
+    let pressure = stats.pressures[at]?;
+    let data = |total, lately: [u32; 3]| {
+        let [avg10, avg60, avg300] = lately.map(|it| f64::from(it) / 100.0);
+        PsiData { total, avg10, avg60, avg300 }
+    };
+    Some(PsiStats {
+        full: data(pressure.stalled, pressure.stalled_lately),
+        some: data(pressure.waiting, pressure.waiting_lately),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_waited_for_is_told_where_the_kernel_tells() {
+        let cpu = group::Pressure {
+            waiting: 7000,
+            stalled: 5000,
+            waiting_lately: [150, 7, 0],
+            stalled_lately: [0; 3],
+        };
+        let stats = GroupStats { pressures: [Some(cpu), None, None], ..GroupStats::default() };
+        let told = serde_json::to_value(psi(&stats, 0)).unwrap();
+        let none = serde_json::json!({ "total": 5000, "avg10": 0.0, "avg60": 0.0, "avg300": 0.0 });
+        let some = serde_json::json!({ "total": 7000, "avg10": 1.5, "avg60": 0.07, "avg300": 0.0 });
+        assert_eq!(told, serde_json::json!({ "full": none, "some": some }));
+        assert!(io(&stats, Timestamp::UNIX_EPOCH).is_none() && psi(&stats, 1).is_none());
     }
 }

@@ -25,6 +25,7 @@ mod host_path;
 mod image;
 mod local;
 mod mounts;
+mod node_affinity;
 mod ownership;
 mod payload;
 mod remove;
@@ -65,6 +66,8 @@ use crate::{
     cri::snapshots::Snapshots,
     downward::{Facts, FieldError},
     images::Images,
+    metrics::Metrics,
+    node_object::NodeObject,
     objects::{Objects, ReadObjectError},
     paths::Paths,
     pod::{PodExt, PodUid},
@@ -152,6 +155,7 @@ impl MountError {
     /// The reason of its event.
     pub(crate) fn reason(&self) -> &'static str {
         match self {
+            Self::Step { step: node_affinity::OF_DEVICE, .. } => "FailedMount",
             Self::Step { step, .. } if step.starts_with("MapVolume") => "FailedMapVolume",
             Self::LimitExceeded { .. } => "VolumeAttachmentLimitExceeded",
             _ => "FailedMount",
@@ -179,6 +183,10 @@ pub(crate) enum UnmountError {
 /// What volumes are made with.
 pub(crate) struct Parts {
     pub client: Client,
+    pub node_name: String,
+    pub node_object: Arc<NodeObject>,
+    /// The labels that the node is registered with.
+    pub own_labels: BTreeMap<String, String>,
     pub objects: Arc<Objects>,
     pub paths: Paths,
     pub clock: Clock,
@@ -186,6 +194,7 @@ pub(crate) struct Parts {
     pub images: Arc<Images>,
     pub snapshots: Snapshots,
     pub trust_bundles: Arc<TrustBundles>,
+    pub metrics: Arc<Metrics>,
     /// How often content that comes from the API is looked at again (`syncFrequency`).
     pub refresh: Duration,
 }
@@ -266,6 +275,9 @@ impl Volumes {
             // What the pod has it keeps, whatever becomes of its claim.
             Err(error) => return self.made(pod, volume, error),
         };
+        if let Some(bound) = &bound {
+            self.check_affinity(pod, volume, bound).await?;
+        }
         if let Some(problem) = tools::missing(volume, bound.as_ref()) {
             let of_claim = bound.and_then(|it| it.volume.metadata.name);
             return Err(MountError::Step {
@@ -281,7 +293,12 @@ impl Volumes {
             let volume = name.clone();
             move |source| MountError::Step { step, volume, source }
         };
+        if matches!(spec.source, Source::HostPath(_)) && !spec.mount_options.is_empty() {
+            let why = MountVolumeError::Text("mount options are not supported".to_owned());
+            return Err(at("MountVolume.MountOptionSupport check")(why));
+        }
         const SET_UP: &str = "MountVolume.SetUp";
+        let begun = tokio::time::Instant::now();
         let (mut image, mut told) = (None, None);
         let done = match &spec.source {
             Source::HostPath(it) => {
@@ -324,6 +341,15 @@ impl Volumes {
                 })
             }
         };
+        let status = if done.is_ok() { "success" } else { "fail-unknown" };
+        let plugin = totals::plugin(&spec.source, volume);
+        let labels = [
+            ("migrated", "false"),
+            ("operation_name", "volume_mount"),
+            ("status", status),
+            ("volume_plugin", plugin.as_str()),
+        ];
+        self.metrics.observe("storage_operation_duration_seconds", &labels, begun.elapsed());
         match done {
             Ok((path, refresh_at)) => {
                 Ok(Made { spec: Box::new(spec), path, image, refresh_at, stale: told })

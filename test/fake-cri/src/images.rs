@@ -35,6 +35,7 @@ impl ImageService for FakeCri {
         &self,
         _: Request<v1::ListImagesRequest>,
     ) -> Reply<v1::ListImagesResponse> {
+        self.fail("ListImages")?;
         let images = self.state.lock().images.values().cloned().collect();
         Ok(Response::new(v1::ListImagesResponse { images }))
     }

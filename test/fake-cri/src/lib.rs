@@ -235,9 +235,13 @@ impl FakeCri {
 
     /// Notes a call, and fails it if a fault is waiting.
     pub(crate) fn enter(&self, call: &'static str, name: &str) -> Result<(), Status> {
-        let mut state = self.state.lock();
-        state.calls.push((call, name.to_owned()));
-        match state.faults.get_mut(call).and_then(VecDeque::pop_front) {
+        self.state.lock().calls.push((call, name.to_owned()));
+        self.fail(call)
+    }
+
+    /// Fails a call that is not noted: what is asked of the node as a whole, again and again.
+    pub(crate) fn fail(&self, call: &'static str) -> Result<(), Status> {
+        match self.state.lock().faults.get_mut(call).and_then(VecDeque::pop_front) {
             Some(status) => Err(status),
             None => Ok(()),
         }

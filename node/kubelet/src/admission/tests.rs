@@ -96,6 +96,8 @@ fn a_pod_that_does_not_fit_is_refused_with_upstreams_reason_and_message() {
     assert_eq!(ask(&pod(&[("cpu", "600m")], None), std::slice::from_ref(&other)), "OutOfcpu");
     assert_eq!(ask(&pod(&[], None), &[other.clone(), other]), "OutOfpods");
     assert_eq!(ask(&pod(&[("ephemeral-storage", "4Ti")], None), &[]), "OutOfephemeral-storage");
+    assert_eq!(counted("OutOfephemeral-storage"), "OutOfephemeral-storage");
+    assert_eq!(counted("OutOfexample.com/a"), "OutOfExtendedResources");
     assert_eq!(ask(&pod(&[("hugepages-2Mi", "2Mi")], None), &[]), "OutOfhugepages-2Mi");
 }
 

@@ -13,21 +13,24 @@ use std::{sync::Arc, time::Duration};
 
 use http::{Request, Response};
 use kube::{Client, client::Body};
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, time::Instant};
 use tower::BoxError;
+
+use crate::metrics::Metrics;
 
 const LIMIT: Duration = Duration::from_secs(30);
 /// Requests under way, without watches; a heartbeat waits for none of them.
 const AT_ONCE: usize = 16;
 
-/// The client with the deadline.
-pub(crate) fn client(inner: Client) -> Client {
+/// The client with the deadline. Requests are counted.
+pub(crate) fn client(inner: Client, metrics: Arc<Metrics>) -> Client {
     let namespace = inner.default_namespace().to_owned();
     let room = Arc::new(Semaphore::new(AT_ONCE));
     let service = tower::service_fn(move |request: Request<Body>| {
-        let (inner, room) = (inner.clone(), room.clone());
+        let (inner, room, metrics) = (inner.clone(), room.clone(), metrics.clone());
         async move {
-            let is_watch = is_watch(&request);
+            let (is_watch, method, begun) =
+                (is_watch(&request), request.method().to_string(), Instant::now());
             let is_free = is_watch || is_heartbeat(&request);
             let answered = async {
                 // Never closed.
@@ -39,7 +42,17 @@ pub(crate) fn client(inner: Client) -> Client {
                 let (head, body) = response.into_parts();
                 Ok(Response::from_parts(head, Body::from(body.collect_bytes().await?)))
             };
-            match tokio::time::timeout(LIMIT, answered).await {
+            let answered = tokio::time::timeout(LIMIT, answered).await;
+            let code = match &answered {
+                Ok(Ok(response)) => response.status().as_u16().to_string(),
+                _ => "<error>".to_owned(),
+            };
+            let labels = [("code", code.as_str()), ("method", method.as_str())];
+            metrics.add("rest_client_requests_total", &labels, 1.0);
+            let labels = [("verb", method.as_str())];
+            let took = begun.elapsed();
+            metrics.observe("rest_client_request_duration_seconds", &labels, took);
+            match answered {
                 Ok(answer) => answer.map_err(BoxError::from),
                 Err(_) => Err("the API server did not answer in time".into()),
             }
@@ -79,7 +92,7 @@ mod tests {
                 Ok::<_, BoxError>(Response::new(Body::empty()))
             }
         });
-        (client(Client::new(service, "default")), seen)
+        (client(Client::new(service, "default"), Arc::default()), seen)
     }
 
     fn asked(path: &str) -> Request<Body> {
@@ -101,7 +114,7 @@ mod tests {
         let lease = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/a";
         let first = async {
             tokio::time::sleep(Duration::from_millis(1)).await;
-            let began = tokio::time::Instant::now();
+            let began = Instant::now();
             client.send(asked(lease)).await.unwrap();
             client.send(asked("/api/v1/nodes?watch=true")).await.unwrap();
             began.elapsed()

@@ -8,7 +8,12 @@ use super::*;
 
 fn tree(folder: &Path, config: &KubeletConfiguration) -> Cgroups {
     let hierarchy = Hierarchy::V2 { root: folder.to_owned() };
-    Cgroups::new(hierarchy, "/", 100).configured(config)
+    let machine = Machine { swap: 512 << 20, ..Machine::of(1, 1 << 30) };
+    Cgroups::new(hierarchy, "/", 100).configured(config, &machine)
+}
+
+fn complete(cgroups: &Cgroups, pod: &Pod, resources: &mut v1::LinuxContainerResources) {
+    cgroups.complete(pod, &PodExt::spec(pod).containers[0], resources);
 }
 
 fn pod(uid: &str, cpu: &str) -> Pod {
@@ -52,17 +57,21 @@ async fn quotas_are_off_for_exclusive_cpus_and_where_the_node_says_so() {
     cgroups.ensure_pod(&pod("b", "1"), false).await.unwrap();
     assert_eq!(read(folder.path(), "kubepods/burstable/podb/cpu.max"), "");
     let mut resources = v1::LinuxContainerResources { cpu_quota: 100_000, ..Default::default() };
-    cgroups.complete(&mut resources);
+    complete(&cgroups, &pod("b", "1"), &mut resources);
     assert_eq!((resources.cpu_quota, resources.cpu_period), (0, 0));
 }
 
 #[test]
-fn containers_are_killed_as_a_whole_unless_the_node_says_otherwise() {
+fn containers_are_killed_as_a_whole_and_never_swapped_unless_the_node_says_otherwise() {
     let folder = tempfile::tempdir().unwrap();
     let mut config = KubeletConfiguration::default();
     let unified = |config: &KubeletConfiguration| {
         let mut resources = v1::LinuxContainerResources::default();
-        tree(folder.path(), config).complete(&mut resources);
+        let memory = json!({ "requests": { "memory": "256Mi" }, "limits": { "memory": "512Mi" } });
+        let pod = serde_json::from_value(json!({
+            "spec": { "containers": [{ "name": "c", "resources": memory }] },
+        }));
+        complete(&tree(folder.path(), config), &pod.unwrap(), &mut resources);
         resources.unified
     };
     assert_eq!(unified(&config)["memory.oom.group"], "1");
@@ -71,6 +80,8 @@ fn containers_are_killed_as_a_whole_unless_the_node_says_otherwise() {
     fs::create_dir_all(folder.path().join("kubepods")).unwrap();
     fs::write(folder.path().join("kubepods/memory.swap.max"), "max").unwrap();
     assert_eq!(unified(&config)["memory.swap.max"], "0");
+    config.memory_swap.swap_behavior = "LimitedSwap".to_owned();
+    assert_eq!(unified(&config)["memory.swap.max"], (128_u64 << 20).to_string());
 }
 
 #[test]

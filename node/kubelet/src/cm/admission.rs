@@ -66,6 +66,27 @@ const ANY: Hint = Hint { affinity: None, is_preferred: true };
 impl ContainerManager {
     /// Called in its turn. Asking again for a pod that has everything changes nothing.
     pub(crate) async fn allocate(&self, pod: &Pod) -> Result<(), AllocateError> {
+        let begun = tokio::time::Instant::now();
+        let result = self.try_allocate(pod).await;
+        const TOPOLOGY: [&str; 3] = [
+            "kubelet_topology_manager_admission_requests_total",
+            "kubelet_topology_manager_admission_errors_total",
+            "kubelet_topology_manager_admission_duration_ms",
+        ];
+        self.count(&TOPOLOGY, result.is_err());
+        // Milliseconds, where other families have seconds.
+        self.metrics.observe(TOPOLOGY[2], &[], begun.elapsed() * 1000);
+        result
+    }
+
+    fn count(&self, names: &[&'static str], has_failed: bool) {
+        self.metrics.add(names[0], &[], 1.0);
+        if has_failed {
+            self.metrics.add(names[1], &[], 1.0);
+        }
+    }
+
+    async fn try_allocate(&self, pod: &Pod) -> Result<(), AllocateError> {
         let mut result = self.allocate_all(pod).await;
         // After a start, what is missing may be held by a pod that is no more. Static pods run
         // whether or not the API can be asked.
@@ -97,10 +118,30 @@ impl ContainerManager {
                 hint = self.merge(self.wishes(pod, container))?;
             }
             self.devices.allocate(pod, container, hint.affinity).await?;
-            self.cpu.lock().allocate(pod, container, hint.affinity)?;
-            self.memory.lock().allocate(pod, container, hint)?;
+            let given = self.cpu.lock().allocate(pod, container, hint.affinity);
+            if given.is_err() || self.has_exclusive_cpus(pod, Some(&container.name)) {
+                const CPUS: [&str; 2] = [
+                    "kubelet_cpu_manager_pinning_requests_total",
+                    "kubelet_cpu_manager_pinning_errors_total",
+                ];
+                self.count(&CPUS, given.is_err());
+            }
+            given?;
+            let given = self.memory.lock().allocate(pod, container, hint);
+            if given.is_err() || self.has_own_memory(pod, container) {
+                const MEMORY: [&str; 2] = [
+                    "kubelet_memory_manager_pinning_requests_total",
+                    "kubelet_memory_manager_pinning_errors_total",
+                ];
+                self.count(&MEMORY, given.is_err());
+            }
+            given?;
         }
         Ok(())
+    }
+
+    fn has_own_memory(&self, pod: &Pod, container: &Container) -> bool {
+        !self.memory.lock().nodes(&pod.uid().0, &container.name).is_empty()
     }
 
     fn merge(&self, wishes: Vec<Wish>) -> Result<Hint, AllocateError> {

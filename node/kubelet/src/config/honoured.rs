@@ -14,6 +14,8 @@ use super::KubeletConfiguration;
 const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("tlsCurvePreferences", "the TLS library chooses the key exchange"),
     ("enableContentionProfiling", "there is no profiler"),
+    ("draManagerReconcilePeriod", "claims are let go when their pods are"),
+    ("hairpinMode", "the network is the CNI plug-in's"),
     ("kubeletCgroups", "the kubelet stays in the cgroup that it was started in"),
     ("systemCgroups", "processes of the system are not moved"),
     ("qosReserved", "memory is not reserved by QoS class"),

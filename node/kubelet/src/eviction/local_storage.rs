@@ -48,6 +48,9 @@ impl LocalStorage {
     }
 
     pub(crate) async fn run(self) {
+        if !self.context.settings.config.local_storage_capacity_isolation {
+            return;
+        }
         let mut ticks = tokio::time::interval(PERIOD);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {

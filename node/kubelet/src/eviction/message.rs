@@ -120,6 +120,7 @@ mod tests {
                 rss_bytes: 0,
                 page_faults: 0,
                 major_page_faults: 0,
+                psi: None,
             }),
             ..ContainerStats::default()
         };

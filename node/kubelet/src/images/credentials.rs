@@ -13,7 +13,7 @@ use clock::Clock;
 use k8s_openapi::api::core::v1::Pod;
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use tracing::{debug, warn};
+use tracing::warn;
 
 pub(crate) use self::{config::LoadProvidersError, providers::Providers};
 use crate::{
@@ -46,6 +46,8 @@ pub(crate) struct Candidates {
     pub all: Vec<Candidate>,
     /// Why plugins gave nothing.
     pub failures: Vec<String>,
+    /// The pod's secrets that could not be had.
+    pub missing: Vec<String>,
 }
 
 pub(crate) struct Credentials {
@@ -78,14 +80,20 @@ impl Credentials {
 
     /// What to try for an image: the pod's secrets, then the node's plugins.
     pub(crate) async fn candidates(&self, pod: &Pod, image: &str, objects: &Objects) -> Candidates {
-        let mut ring: Vec<(String, Entry, Owner)> = Vec::new();
+        let (mut ring, mut missing) = (Vec::<(String, Entry, Owner)>::new(), Vec::new());
         let secret = |(pattern, entry)| (pattern, entry, Owner::Secret);
         for reference in PodExt::spec(pod).image_pull_secrets.iter().flatten() {
             let name = reference.name.as_str();
+            if name.is_empty() {
+                continue;
+            }
             match objects.find(ObjectKind::Secret, pod.namespace(), name).await {
                 Ok(Some(data)) => ring.extend(entries(&data).into_iter().map(secret)),
-                Ok(None) => debug!(name, "an image pull secret does not exist"),
-                Err(error) => warn!(%error, "an image pull secret cannot be read"),
+                Ok(None) => missing.push(name.to_owned()),
+                Err(error) => {
+                    warn!(%error, "an image pull secret cannot be read");
+                    missing.push(name.to_owned());
+                }
             }
         }
         let (provided, failures) = self.providers.entries(pod, image, self.clock.now()).await;
@@ -102,7 +110,7 @@ impl Credentials {
             .into_iter()
             .map(|(_, entry, owner)| Candidate { auth: auth(entry), owner })
             .collect();
-        Candidates { all, failures }
+        Candidates { all, failures, missing }
     }
 
     /// A pod is gone.

@@ -8,11 +8,14 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use crate::{config::KubeletConfiguration, quantity, settings::Settings};
 
+const STORAGE: &str = "ephemeral-storage";
+
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Machine {
     pub cpus: i64,
     /// Bytes.
     pub memory: i64,
+    pub swap: i64,
     /// Bytes of the file system that holds the kubelet's folder.
     pub storage: i64,
     /// Bytes by page size (`2Mi`).
@@ -37,6 +40,7 @@ impl Machine {
         Self {
             cpus: listed.unwrap_or_else(|| count_processors(&cpuinfo)),
             memory: meminfo_bytes(&meminfo, "MemTotal").unwrap_or(0),
+            swap: meminfo_bytes(&meminfo, "SwapTotal").unwrap_or(0),
             storage: file_system_size(Path::new(&settings.root_dir)),
             hugepages: hugepages(&settings.sys),
             architecture: architecture(),
@@ -52,9 +56,11 @@ impl Machine {
         let mut list = BTreeMap::from([
             ("cpu".to_owned(), Quantity(self.cpus.to_string())),
             ("memory".to_owned(), Quantity(format!("{}Ki", self.memory / 1024))),
-            ("ephemeral-storage".to_owned(), Quantity(format!("{}Ki", self.storage / 1024))),
             ("pods".to_owned(), Quantity(config.max_pods.to_string())),
         ]);
+        if config.local_storage_capacity_isolation {
+            list.insert(STORAGE.to_owned(), Quantity(format!("{}Ki", self.storage / 1024)));
+        }
         for (size, bytes) in &self.hugepages {
             list.insert(format!("hugepages-{size}"), Quantity(quantity::binary(*bytes)));
         }
@@ -94,8 +100,10 @@ impl Machine {
         };
         let pages: i64 = self.hugepages.values().sum();
         let memory = self.memory - reserved("memory") - kept("memory.available", self.memory);
-        let storage =
-            self.storage - reserved("ephemeral-storage") - kept("nodefs.available", self.storage);
+        let storage = match config.local_storage_capacity_isolation {
+            true => self.storage - reserved(STORAGE) - kept("nodefs.available", self.storage),
+            false => 0,
+        };
         Allocatable {
             cpu_milli: (self.cpus * 1000 - reserved_cpu).max(0),
             memory: (memory - pages).max(0),
@@ -115,7 +123,9 @@ impl Machine {
         };
         list.insert("cpu".to_owned(), Quantity(cpu));
         list.insert("memory".to_owned(), Quantity(format!("{}Ki", allocatable.memory / 1024)));
-        list.insert("ephemeral-storage".to_owned(), Quantity(allocatable.storage.to_string()));
+        if let Some(it) = list.get_mut(STORAGE) {
+            *it = Quantity(allocatable.storage.to_string());
+        }
         list
     }
 }
@@ -220,6 +230,20 @@ mod tests {
         assert_eq!(allocatable.cpu_milli, 1930);
         assert_eq!(allocatable.memory, (8 << 30) - (574 << 20) - (100 << 20));
         assert_eq!(allocatable.storage, (1 << 40) - (1_i64 << 40) / 10);
-        assert_eq!(machine.allocatable_list(&config)["cpu"].0, "1930m");
+        let list = machine.allocatable_list(&config);
+        assert_eq!(list["cpu"].0, "1930m");
+        assert_eq!(list[STORAGE].0, allocatable.storage.to_string());
+    }
+
+    #[test]
+    fn storage_that_is_not_counted_is_not_offered() {
+        let config = KubeletConfiguration {
+            local_storage_capacity_isolation: false,
+            ..KubeletConfiguration::default()
+        };
+        let machine = Machine::of(2, 8 << 30);
+        let lists = [machine.capacity(&config), machine.allocatable_list(&config)];
+        assert!(lists.iter().all(|it| !it.contains_key(STORAGE)));
+        assert_eq!(machine.allocatable(&config).storage, 0);
     }
 }

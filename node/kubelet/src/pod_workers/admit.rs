@@ -105,7 +105,10 @@ impl Worker {
             }
         };
         self.inbox.set_waits_for_room(true);
+        let signal = lacks.first().map_or("", |it| it.resource.as_str());
         for victim in victims {
+            let labels = [("preemption_signal", signal)];
+            self.context.metrics.add("kubelet_preemptions", &labels, 1.0);
             let verdict = preemption::verdict();
             let recorder = &self.context.recorder;
             recorder.warning(&victim, preemption::REASON, verdict.message.clone());

@@ -92,7 +92,7 @@ impl Worker {
     }
 
     async fn kill_after_hook(&self, pod: &Arc<Pod>, name: &str, id: &str) {
-        let Ok(observed) = observed::observe(&self.context.runtime, &pod.uid()).await else {
+        let Ok(observed) = observed::observe(&self.context, &pod.uid()).await else {
             return;
         };
         let Some(made) = observed.containers.iter().find(|it| it.id == id) else { return };
@@ -127,7 +127,7 @@ impl Worker {
         config.devices.extend(self.volume_devices(container)?);
         context.cm.apply(pod, container, &mut config).await?;
         if let Some(resources) = config.linux.as_mut().and_then(|it| it.resources.as_mut()) {
-            context.cgroups.complete(resources);
+            context.cgroups.complete(pod, container, resources);
         }
         self.check_cdi(&config).await?;
         let completed = stop_signal::complete(context, container, &mut config).await;

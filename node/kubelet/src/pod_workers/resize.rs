@@ -213,7 +213,7 @@ impl Worker {
         }
         let mut resources = pod_config::resources(pod, &container, context.machine.memory);
         context.cm.pin(pod, &container, &mut resources);
-        context.cgroups.complete(&mut resources);
+        context.cgroups.complete(pod, &container, &mut resources);
         let updated = context.runtime.update_container_resources(&resize.id, resources).await;
         updated
             .map_err(|error| format!("failed to resize container \"{}\": {error}", resize.name))?;

@@ -23,7 +23,7 @@ use crate::{
     images::ImageError,
     observed::{self, RuntimePod},
     plan::{self, Kill, Plan, Start, Waiting},
-    pod::PodExt,
+    pod::{Kind, PodExt},
     pod_config, runtime_class,
     status::Verdict,
     timeline::Phase,
@@ -278,12 +278,13 @@ impl Worker {
         let newest = observed.ready_sandbox();
         let number = attempt.or_else(|| newest.map(|it| it.attempt)).unwrap_or(0);
         let begun = self.context.timelines.begin();
-        let failed = |call: &str, message: String| {
+        let failed_as = |reason: &str, call: &str, message: String| {
             let step = begun.ended(Phase::Sandbox).failed(call, &message);
             self.context.timelines.add(&pod.uid(), step);
-            self.context.recorder.warning(pod, "FailedCreatePodSandBox", message);
+            self.context.recorder.warning(pod, reason, message);
             None
         };
+        let failed = |call: &str, message| failed_as("FailedCreatePodSandBox", call, message);
         let (handler, users) = match self.users(pod).await {
             Ok(found) => found,
             Err((call, message)) => {
@@ -313,8 +314,8 @@ impl Worker {
         };
         let is_exclusive = self.context.cm.has_exclusive_cpus(pod, None);
         if let Err(error) = self.context.cgroups.ensure_pod(pod, is_exclusive).await {
-            let message = format!("Failed to create pod sandbox: pod cgroup: {error}");
-            return failed("cgroup", message);
+            let message = format!("unable to ensure pod container exists: {error}");
+            return failed_as("FailedCreatePodContainer", "cgroup", message);
         }
         if let Err(error) = self.context.cm.dra.prepare(pod).await {
             return self.fail_prepare(pod, &begun, &error);
@@ -325,22 +326,34 @@ impl Worker {
             return failed("mkdir", message);
         }
         let runtime = &self.context.runtime;
-        let made = runtime.run_sandbox(config.clone(), &handler);
+        let (metrics, of) = (&self.context.metrics, [("runtime_handler", handler.as_str())]);
+        metrics.add("kubelet_started_pods_total", &[], 1.0);
+        let made = async {
+            let started = tokio::time::Instant::now();
+            let made = runtime.run_sandbox(config.clone(), &handler).await;
+            metrics.observe("kubelet_run_podsandbox_duration_seconds", &of, started.elapsed());
+            made
+        };
         let id = match self.context.turns.take(made).await {
             Ok(id) => id,
             Err(error) => {
+                metrics.add("kubelet_run_podsandbox_errors_total", &of, 1.0);
+                metrics.add("kubelet_started_pods_errors_total", &[], 1.0);
                 return failed(error.call, format!("Failed to create pod sandbox: {error}"));
             }
         };
         match runtime.sandbox_status(&id).await {
             Ok(status) => {
-                let sandbox = observed::sandbox_from(status);
+                let sandbox = observed::sandbox_from(status, &self.context.node_ips);
                 let addresses: Vec<_> = sandbox.ips.iter().map(ToString::to_string).collect();
                 let step = begun.ended(Phase::Sandbox).with(addresses.join(", "));
                 self.context.timelines.add(&pod.uid(), step);
                 Some((sandbox, config))
             }
-            Err(error) => failed(error.call, format!("Unable to get pod sandbox status: {error}")),
+            Err(error) => {
+                let message = format!("Unable to get pod sandbox status: {error}");
+                failed_as("FailedPodSandBoxStatus", error.call, message)
+            }
         }
     }
 
@@ -410,9 +423,11 @@ impl Worker {
             let now = self.context.pace.now();
             self.backoffs.note(plan::backoff_key(container), exit, now);
         }
+        self.count_start(start.kind, None);
         let image = match image {
             Ok(image) => image,
             Err(error) => {
+                self.count_start(start.kind, Some(error.reason));
                 self.note_image_error(pod, container, error.clone());
                 return None;
             }
@@ -442,8 +457,26 @@ impl Worker {
                     message = waiting.message,
                     "a container was not started"
                 );
+                self.count_start(start.kind, Some(&waiting.reason));
                 self.hold_container(pod, &start.name, waiting, None);
                 None
+            }
+        }
+    }
+
+    /// Counts a container that is begun, or why it did not start.
+    fn count_start(&self, kind: Kind, code: Option<&str>) {
+        let kind = match kind {
+            Kind::Init | Kind::Sidecar => "init_container",
+            Kind::Ephemeral => "ephemeral_container",
+            Kind::Regular => "container",
+        };
+        let (metrics, label) = (&self.context.metrics, ("container_type", kind));
+        match code {
+            None => metrics.add("kubelet_started_containers_total", &[label], 1.0),
+            Some(code) => {
+                let labels = [("code", code), label];
+                metrics.add("kubelet_started_containers_errors_total", &labels, 1.0);
             }
         }
     }

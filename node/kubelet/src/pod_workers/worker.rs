@@ -19,6 +19,7 @@ use super::{
     resize::LOOK_AGAIN,
 };
 use crate::{
+    admission,
     allocation::ResizeState,
     context::{Context, Network},
     cri::CriError,
@@ -120,8 +121,13 @@ impl Worker {
         let inbox = self.inbox.clone();
         inbox.woken().await;
         loop {
+            let (operation, begun) = (self.operation(), Instant::now());
             // Boxed: a pod at rest keeps nothing of what a round needs.
-            let next = match Box::pin(self.round()).await {
+            let next = Box::pin(self.round()).await;
+            let labels = [("operation_type", operation)];
+            let name = "kubelet_pod_worker_duration_seconds";
+            self.context.metrics.observe(name, &labels, begun.elapsed());
+            let next = match next {
                 Ok(next) => next,
                 Err(error) => {
                     let uid = self.inbox.uid();
@@ -147,6 +153,15 @@ impl Worker {
         }
     }
 
+    /// What the next round is for, as upstream calls it.
+    fn operation(&self) -> &'static str {
+        match self.inbox.news().must_end() {
+            true => "kill",
+            false if self.is_first_look => "create",
+            false => "sync",
+        }
+    }
+
     /// Looks once, and does what is due.
     async fn round(&mut self) -> Result<Next, CriError> {
         let news = self.inbox.news();
@@ -166,6 +181,8 @@ impl Worker {
                 Admission::Waiting => return Ok(Next::Wait(None)),
                 Admission::Refused(verdict) => {
                     let message = verdict.event().to_owned();
+                    let labels = [("reason", admission::counted(&verdict.reason))];
+                    self.context.metrics.add("kubelet_admission_rejections_total", &labels, 1.0);
                     self.context.recorder.warning(&news.pod, &verdict.reason, message);
                     let step = self.context.timelines.begin().ended(Phase::Admitted);
                     let step = step.failed(&verdict.reason, &verdict.message);
@@ -403,7 +420,7 @@ impl Worker {
         let observed = match self.made.take() {
             Some(made) => made,
             None if is_new => RuntimePod::default(),
-            None => observed::observe(&self.context.runtime, &uid).await?,
+            None => observed::observe(&self.context, &uid).await?,
         };
         self.early_exits = self.inbox.set_observed(&observed);
         self.read_messages(&self.early_exits.applied_to(&observed));

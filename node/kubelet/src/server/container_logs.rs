@@ -11,13 +11,12 @@ use std::{
 
 use api_cri::v1;
 use http::{HeaderValue, Response, StatusCode, header::CONTENT_TYPE};
-use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ContainerState, Pod, PodStatus};
 use tokio::sync::mpsc;
 use tracing::debug;
 use transport::Body;
 
-use super::{Server, query_flag, query_values, text};
+use super::{Server, log_options, query_flag, text};
 use crate::{
     logs::{self, LogOptions},
     observed::{RuntimeContainer, State},
@@ -41,6 +40,10 @@ impl Server {
         container: &str,
         query: Option<&str>,
     ) -> Response<Body> {
+        let options = match log_options::of(query, self.context.clock.now()) {
+            Ok(options) => options,
+            Err((status, message)) => return text(status, message),
+        };
         let Some(pod) = self.workers.find(namespace, name) else {
             return text(StatusCode::NOT_FOUND, format!("pod \"{name}\" does not exist\n"));
         };
@@ -48,47 +51,10 @@ impl Server {
             let message = format!("container \"{container}\" not found in pod \"{name}\"\n");
             return text(StatusCode::NOT_FOUND, message);
         }
-        let options = match self.options(query) {
-            Ok(options) => options,
-            Err(message) => return text(StatusCode::BAD_REQUEST, message),
-        };
         match self.find(&pod, container, query_flag(query, "previous")) {
             Ok(found) => self.send_log(&pod, found, options).await,
             Err(message) => text(StatusCode::BAD_REQUEST, message),
         }
-    }
-
-    fn options(&self, query: Option<&str>) -> Result<LogOptions, String> {
-        let number = |name: &str| -> Result<Option<u64>, String> {
-            match query_values(query, name).first().filter(|it| !it.is_empty()) {
-                None => Ok(None),
-                Some(given) => given
-                    .parse()
-                    .map(Some)
-                    .map_err(|_| format!("`{given}` is no number for {name}\n")),
-            }
-        };
-        let seconds = number("sinceSeconds")?.map(Duration::from_secs);
-        let since = match query_values(query, "sinceTime").first().filter(|it| !it.is_empty()) {
-            Some(given) => {
-                let time = given.parse();
-                Some(time.map_err(|_| format!("`{given}` is no time for sinceTime\n"))?)
-            }
-            None => seconds.map(|it| before(self.context.clock.now(), it)),
-        };
-        let size = |it: Option<u64>| it.and_then(|it| usize::try_from(it).ok());
-        Ok(LogOptions {
-            follow: query_flag(query, "follow"),
-            tail_lines: size(number("tailLines")?),
-            since,
-            timestamps: query_flag(query, "timestamps"),
-            limit_bytes: size(number("limitBytes")?),
-            stream: match query_values(query, "stream").first().map(String::as_str) {
-                Some("Stdout") => Some("stdout"),
-                Some("Stderr") => Some("stderr"),
-                _ => None,
-            },
-        })
     }
 
     /// The run whose log is wanted, as the pod's status tells it.
@@ -184,12 +150,6 @@ impl Server {
     }
 }
 
-/// A time so long before another; the earliest that there is where it would be before all times.
-fn before(now: Timestamp, by: Duration) -> Timestamp {
-    let by = SignedDuration::try_from(by).unwrap_or(SignedDuration::MAX);
-    now.checked_sub(by).unwrap_or(Timestamp::MIN)
-}
-
 /// The id of the run whose log is wanted. While a container waits for its restart that is the one that
 /// ended last, asked for or not.
 fn logged_run(
@@ -239,15 +199,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-
-    #[test]
-    fn any_number_of_seconds_is_a_time() {
-        let now: Timestamp = "2026-11-23T10:00:00Z".parse().unwrap();
-        let hour = before(now, Duration::from_secs(3600));
-        assert_eq!(hour, "2026-11-23T09:00:00Z".parse().unwrap());
-        assert_eq!(before(now, Duration::from_secs(1 << 40)), Timestamp::MIN);
-        assert_eq!(before(now, Duration::from_secs(u64::MAX)), Timestamp::MIN);
-    }
 
     #[test]
     fn what_waits_for_its_restart_shows_the_run_that_crashed_last() {

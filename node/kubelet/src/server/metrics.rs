@@ -1,13 +1,18 @@
 //! `/metrics` and `/metrics/probes`: what the kubelet counts, and what it knows at this moment.
 //!
 //! Upstream: `pkg/kubelet/metrics/metrics.go`, `pkg/kubelet/prober`.
+//!
+//! Deviation: families are told of what something here counts: not the Go runtime's, nor those of single
+//! writes to cgroups, of pods and volumes that were cleared away as orphans, of resizes and of
+//! `kubernetes_feature_enabled`. Requests to the API server are told without its `host`, work on volumes
+//! without their unmounting.
 
 use std::collections::BTreeMap;
 
 use http::{HeaderValue, Response, header::CONTENT_TYPE};
 use transport::Body;
 
-use super::Server;
+use super::{Server, health};
 use crate::{
     metrics::text::Exposition,
     observed::State,
@@ -90,7 +95,7 @@ impl Server {
         let claims = self.stats.claims().await;
         let mut page = Exposition::default();
         of_claims(&mut page, &claims);
-        self.context.metrics.write(&mut page, |it| !is_of_probes(it));
+        self.context.metrics.write(&mut page, |it| !is_of_probes(it) && !health::is_sli(it));
         self.identity(&mut page);
         self.pods_now(&mut page);
         self.volumes_now(&mut page);

@@ -13,7 +13,7 @@ use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::Time};
 use super::{
     Stats, disk,
     group::{Group, GroupStats},
-    memory,
+    io, memory,
     model::{
         ContainerStats, FsStats, PodReference, PodStats, ProcessStats, PvcReference,
         VolumeHealthStats, VolumeStats,
@@ -108,6 +108,7 @@ impl Stats {
                 start_time: Some(Time(started)),
                 cpu: Some(self.cpu(&container.id, &stats, now)),
                 memory: Some(memory(&stats, now)),
+                io: io(&stats, now),
                 rootfs: systems.image.as_ref().map(|fs| rootfs(fs, told)),
                 logs: match &systems.node {
                     Some(fs) => Some(self.logs(pod, &container.name, fs).await),
@@ -140,6 +141,7 @@ impl Stats {
             start_time: self.start_time(&uid),
             cpu: Some(self.cpu(&uid.0, &stats, now)),
             memory: Some(memory(&stats, now)),
+            io: io(&stats, now),
             network,
             ephemeral_storage: systems.node.as_ref().map(|it| ephemeral(it, &containers, &volume)),
             process_stats: Some(ProcessStats { process_count: stats.threads }),

@@ -63,6 +63,9 @@ pub(crate) struct Pressure {
     pub waiting: u64,
     /// All of them at once.
     pub stalled: u64,
+    /// The same of the last 10, 60 and 300 seconds, in hundredths of a percent.
+    pub waiting_lately: [u32; 3],
+    pub stalled_lately: [u32; 3],
 }
 
 /// What v1 shows where there is no limit is above this.
@@ -223,9 +226,20 @@ fn pressure(text: &str) -> Option<Pressure> {
         let line = text.lines().find(|it| it.starts_with(kind))?;
         line.rsplit_once("total=")?.1.trim().parse::<u64>().ok()
     };
-    let waiting = total("some ")? * 1000;
-    // Older kernels have no `full` of the CPU.
-    Some(Pressure { waiting, stalled: total("full ").unwrap_or(0) * 1000 })
+    let lately = |kind: &str| {
+        let line = text.lines().find(|it| it.starts_with(kind)).unwrap_or_default();
+        ["avg10=", "avg60=", "avg300="].map(|name| {
+            let part = line.split_whitespace().find_map(|it| it.strip_prefix(name));
+            part.and_then(|it| it.replace('.', "").parse().ok()).unwrap_or(0)
+        })
+    };
+    Some(Pressure {
+        waiting: total("some ")? * 1000,
+        // Older kernels have no `full` of the CPU.
+        stalled: total("full ").unwrap_or(0) * 1000,
+        waiting_lately: lately("some "),
+        stalled_lately: lately("full "),
+    })
 }
 
 /// The v1 shares that a v2 weight stands for.
@@ -325,7 +339,10 @@ mod tests {
                 ("cpu.stat", "usage_usec 5000\n"),
                 ("cpu.max", "max 100000\n"),
                 ("pids.current", "3\n"),
-                ("cpu.pressure", "some avg10=0.00 total=7\nfull avg10=0.00 total=5\n"),
+                (
+                    "cpu.pressure",
+                    "some avg10=1.50 avg60=0.07 avg300=0.00 total=7\nfull avg10=0.00 total=5\n",
+                ),
             ],
         );
         let names = ["memory", "cpu", "cpuacct", "pids"].map(str::to_owned).to_vec();
@@ -339,7 +356,12 @@ mod tests {
             assert_eq!((stats.memory_usage, stats.working_set, stats.rss), (1000, 700, 600));
             assert_eq!((stats.cpu_nanos, stats.threads), (5_000_000, 3));
             assert_eq!((stats.memory_limit, stats.quota), (None, None));
-            let cpu = group.is_v2().then_some(Pressure { waiting: 7000, stalled: 5000 });
+            let cpu = group.is_v2().then_some(Pressure {
+                waiting: 7000,
+                stalled: 5000,
+                waiting_lately: [150, 7, 0],
+                stalled_lately: [0; 3],
+            });
             assert_eq!(stats.pressures, [cpu, None, None]);
         }
     }

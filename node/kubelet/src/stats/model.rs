@@ -24,6 +24,8 @@ pub(crate) struct NodeStats {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<MemoryStats>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub io: Option<IoStats>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub network: Option<NetworkStats>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fs: Option<FsStats>,
@@ -79,6 +81,8 @@ pub(crate) struct PodStats {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<MemoryStats>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub io: Option<IoStats>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub network: Option<NetworkStats>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub volume: Vec<VolumeStats>,
@@ -106,6 +110,8 @@ pub(crate) struct ContainerStats {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<MemoryStats>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub io: Option<IoStats>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub rootfs: Option<FsStats>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub logs: Option<FsStats>,
@@ -125,6 +131,30 @@ pub(crate) struct CpuStats {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub usage_nano_cores: Option<u64>,
     pub usage_core_nano_seconds: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub psi: Option<PsiStats>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct IoStats {
+    pub time: Time,
+    pub psi: PsiStats,
+}
+
+/// How long tasks have waited for something: all of them at once, and at least one.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct PsiStats {
+    pub full: PsiData,
+    pub some: PsiData,
+}
+
+/// In all, in nanoseconds; and of the last seconds, in percent.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct PsiData {
+    pub total: u64,
+    pub avg10: f64,
+    pub avg60: f64,
+    pub avg300: f64,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -138,6 +168,8 @@ pub(crate) struct MemoryStats {
     pub rss_bytes: u64,
     pub page_faults: u64,
     pub major_page_faults: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub psi: Option<PsiStats>,
 }
 
 #[derive(Clone, Debug, Serialize)]

@@ -194,6 +194,9 @@ fn state(input: &Input<'_>, it: &RuntimeContainer) -> ContainerState {
             state.terminated = Some(ContainerStateTerminated {
                 exit_code: 137,
                 reason: Some("ContainerStatusUnknown".to_owned()),
+                message: Some(
+                    "The container could not be located when the pod was terminated".to_owned(),
+                ),
                 container_id: Some(format!("{RUNTIME}://{}", it.id)),
                 ..ContainerStateTerminated::default()
             });

@@ -58,6 +58,7 @@ pub(super) use self::{
 use crate::{
     api_limit::within,
     events::Recorder,
+    metrics::Metrics,
     node_object::NodeObject,
     objects::{ObjectKind, Objects},
     paths::Paths,
@@ -72,6 +73,7 @@ pub(crate) struct Parts {
     /// See [`Csi::is_reported`].
     pub is_reported: bool,
     pub paths: Paths,
+    pub metrics: Arc<Metrics>,
 }
 
 pub(crate) struct Csi {
@@ -82,6 +84,7 @@ pub(crate) struct Csi {
     /// The controller attaches, and says so in the node's status (`enableControllerAttachDetach`).
     is_reported: bool,
     layout: Layout,
+    metrics: Arc<Metrics>,
     drivers: Mutex<BTreeMap<String, Driver>>,
     /// Where this process has published; another process may have, too, which is done again.
     published: Mutex<HashSet<PathBuf>>,
@@ -114,7 +117,7 @@ pub(crate) struct NoDriver(String);
 
 impl Csi {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { client, recorder, node_name, node_object, is_reported, paths } = parts;
+        let Parts { client, recorder, node_name, node_object, is_reported, paths, metrics } = parts;
         let layout = Layout::new(paths);
         let in_use = InUse::new(layout.staged().into_iter().map(|it| it.key.unique_name()));
         Self {
@@ -124,6 +127,7 @@ impl Csi {
             node_object,
             is_reported,
             layout,
+            metrics,
             drivers: Mutex::default(),
             published: Mutex::default(),
             locks: Mutex::default(),

@@ -153,14 +153,14 @@ fn persistent(bound: Bound) -> Result<Spec, SpecError> {
     Ok(Spec { name, source, read_only, is_block, mount_options, bound: Some(Box::new(bound)) })
 }
 
-/// The field, and the annotation that was there before it.
+/// The annotation that was there before the field, or the field.
 fn mount_options(volume: &PersistentVolume) -> Vec<String> {
     const ANNOTATION: &str = "volume.beta.kubernetes.io/mount-options";
     let annotation = volume.metadata.annotations.as_ref().and_then(|it| it.get(ANNOTATION));
-    let mut options: Vec<String> =
-        annotation.into_iter().flat_map(|it| it.split(',')).map(str::to_owned).collect();
-    options.extend(volume.spec.iter().flat_map(|it| it.mount_options.iter().flatten()).cloned());
-    options
+    match annotation {
+        Some(text) => text.split(',').map(str::to_owned).collect(),
+        None => volume.spec.as_ref().and_then(|it| it.mount_options.clone()).unwrap_or_default(),
+    }
 }
 
 #[cfg(test)]

@@ -46,7 +46,7 @@ fn count(pod: &Pod, made: Option<&BTreeMap<String, Made>>, totals: &mut Totals) 
 }
 
 /// Upstream's name of a plug-in; that of a driver has the driver's behind it.
-fn plugin(source: &Source, volume: &Volume) -> String {
+pub(super) fn plugin(source: &Source, volume: &Volume) -> String {
     let name = match source {
         Source::HostPath(_) => "host-path",
         Source::EmptyDir(_) => "empty-dir",

@@ -23,7 +23,10 @@ const SECOND: Duration = Duration::from_secs(1);
 /// All that the server has, by the subresource of the node that guards it.
 const GUARDED: [(&str, &[&str]); 9] = [
     ("stats", &["/stats/summary"]),
-    ("metrics", &["/metrics", "/metrics/cadvisor", "/metrics/resource", "/metrics/probes"]),
+    (
+        "metrics",
+        &["/metrics", "/metrics/cadvisor", "/metrics/resource", "/metrics/probes", "/metrics/slis"],
+    ),
     ("log", &["/logs/"]),
     ("pods", &["/pods", "/runningpods/"]),
     ("healthz", &["/healthz", "/healthz/ping", "/healthz/syncloop"]),

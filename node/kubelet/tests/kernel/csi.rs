@@ -295,3 +295,40 @@ async fn a_device_is_given_to_containers_as_one() {
     assert_eq!(driver.count("NodeUnstageVolume", "disk"), 1);
     kubelet.kill().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_claim_that_a_pod_brings_is_published_for_it_and_goes_when_it_does() {
+    let Some(bed) = Bed::own("csi-ephemeral").await else { return };
+    let kubelet = bed.ready().await;
+    let driver = bed.start_driver(bed.driver_config(), free()).await;
+    let template = json!({ "metadata": { "labels": { "of": "p" } }, "spec": {
+        "accessModes": ["ReadWriteOnce"],
+        "resources": { "requests": { "storage": "1Gi" } },
+    }});
+    let volume = json!({ "ephemeral": { "volumeClaimTemplate": template } });
+    let script = "echo $HOSTNAME > /v/name; exec sleep 1000";
+    bed.create_with("p", volume, script).await;
+    bed.until_event("error processing PVC default/p-v: failed to fetch PVC from API server").await;
+    let uid = bed.pod("p").await.metadata.uid;
+    let owner = json!({ "metadata": { "ownerReferences": [
+        { "apiVersion": "v1", "kind": "Pod", "name": "p", "uid": uid, "controller": true, "blockOwnerDeletion": true },
+    ]}});
+    let source = json!({ "csi": { "driver": DRIVER, "volumeHandle": "own" } });
+    bed.bind("p-v", source, owner).await;
+    bed.until_ready("p").await;
+    let file = driver.volume("own").join("name");
+    bed.eventually(async || (std::fs::read_to_string(&file).ok()? == "p\n").then_some(())).await;
+    let stats = bed.summary().await;
+    let volume = &stats["pods"][0]["volume"][0];
+    assert_eq!(volume["pvcRef"], json!({ "name": "p-v", "namespace": "default" }));
+    bed.end_pod("p").await;
+    bed.until_nothing_is_left().await;
+    assert_eq!(driver.count("NodeUnpublishVolume", "own"), 1);
+    assert_eq!(driver.count("NodeUnstageVolume", "own"), 1);
+    let (_, page) = bed.ask("GET", "/metrics").await;
+    let counted = format!(
+        "csi_operations_seconds_count{{driver_name=\"{DRIVER}\",grpc_status_code=\"OK\",method_name=\"/csi.v1.Node/NodePublishVolume\",migrated=\"false\"}} 1\n"
+    );
+    assert!(page.contains(&counted), "{page}");
+    kubelet.kill().await;
+}

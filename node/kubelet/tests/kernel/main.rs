@@ -10,6 +10,7 @@ mod clients;
 mod conformance;
 mod csi;
 mod csi_faults;
+mod dual_stack;
 mod eviction;
 mod exits;
 mod faults;
@@ -19,12 +20,14 @@ mod memory;
 mod node;
 mod node_conformance;
 mod pods;
+mod registry;
 mod shares;
 mod storage;
 mod streams;
 mod support;
 mod upstream;
 mod volumes;
+mod watched;
 #[path = "../simulation/support.rs"]
 mod world;
 
@@ -303,6 +306,10 @@ async fn a_guaranteed_container_has_its_cpu_and_its_device_and_others_make_room(
         None => part.trim() == cpu,
     };
     assert!(!shared.split(',').any(is_in), "{shared} holds {cpu}");
+    let (_, page) = bed.ask("GET", "/metrics").await;
+    for counted in ["cpu_manager_pinning_requests_total 1", "cpu_manager_pinning_errors_total 0"] {
+        assert!(page.contains(&format!("\nkubelet_{counted}\n")), "{counted}: {page}");
+    }
     for name in ["own", "shared"] {
         bed.delete_pod(name, 0).await;
         bed.until_gone(name).await;

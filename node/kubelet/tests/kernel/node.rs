@@ -144,6 +144,15 @@ async fn the_server_tells_what_the_node_and_its_pods_use() {
         "kubelet_pod_start_duration_seconds_count 1\n",
         "kubelet_pod_start_total_duration_seconds_count 1\n",
         "kubelet_pod_start_sli_duration_seconds_count 1\n",
+        "kubelet_started_pods_total 1\n",
+        "kubelet_started_containers_total{container_type=\"container\"} 1\n",
+        "kubelet_run_podsandbox_duration_seconds_count{runtime_handler=\"\"} 1\n",
+        "kubelet_pod_worker_duration_seconds_count{operation_type=\"create\"} ",
+        "kubelet_pleg_relist_duration_seconds_count ",
+        "kubelet_topology_manager_admission_requests_total 1\n",
+        "kubelet_cpu_manager_pinning_requests_total 0\n",
+        "storage_operation_duration_seconds_count{migrated=\"false\",operation_name=\"volume_mount\",status=\"success\",volume_plugin=\"kubernetes.io/empty-dir\"} ",
+        "rest_client_requests_total{code=\"200\",method=\"GET\"} ",
     ] {
         assert!(page.contains(name), "{name}");
     }
@@ -205,6 +214,19 @@ async fn what_the_server_cannot_or_must_not_do_is_refused() {
     let config: Value = serde_json::from_str(&config).unwrap();
     assert_eq!(config["kubeletconfig"]["kind"], "KubeletConfiguration");
     assert_eq!(bed.ask("GET", "/healthz?verbose").await.1.lines().count(), 4);
+    let (_, slis) = bed.ask("GET", "/metrics/slis").await;
+    let asked =
+        "kubernetes_healthchecks_total{name=\"syncloop\",status=\"success\",type=\"healthz\"} 1\n";
+    assert!(slis.contains(asked), "{slis}");
+    for (method, path, refusal) in [
+        ("GET", "/debug/pprof/heap", "profiling endpoint is disabled.\n"),
+        ("PUT", "/debug/flags/v", "flags endpoint is disabled.\n"),
+        ("POST", "/pods", "405: Method Not Allowed"),
+        ("GET", run.as_str(), "405: Method Not Allowed"),
+    ] {
+        let answer = bed.ask(method, path).await;
+        assert_eq!((answer.0, answer.1.as_str()), (405, refusal), "{method} {path}");
+    }
     assert_eq!(bed.ask("GET", "/flagz").await.0, 200);
     assert!(bed.ask("GET", "/statusz").await.1.contains("Binary version: v1.36"));
     bed.delete_pod("p", 0).await;

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use k8s_openapi::api::certificates::v1beta1::ClusterTrustBundle;
+use k8s_openapi::api::{certificates::v1beta1::ClusterTrustBundle, core::v1::PodStatus};
 use kube::{Api, api::PostParams};
 use serde_json::{Value, json};
 
@@ -12,6 +12,10 @@ use crate::{
 };
 
 const SLEEP: &str = "exec sleep 1000";
+
+fn is_ready(status: &PodStatus) -> bool {
+    status.conditions.iter().flatten().any(|it| it.type_ == "Ready" && it.status == "True")
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn claims_lead_to_volumes_of_this_host_or_say_why_not() {
@@ -56,6 +60,11 @@ async fn claims_lead_to_volumes_of_this_host_or_say_why_not() {
     bed.until_event("MountVolume.WaitForAttach failed for volume \"v\" : no fc disk found").await;
     bed.create_with("no-claim", claim("nothing"), SLEEP).await;
     bed.until_event("Unable to attach or mount volumes: unmounted volumes=[v], unattached volumes=[], failed to process volumes=[v]: error processing PVC default/nothing: failed to fetch PVC from API server: persistentvolumeclaims \"nothing\" not found").await;
+    let options = json!({ "hostPath": { "path": folder }, "mountOptions": ["noatime"] });
+    bed.bind("options", options, json!({})).await;
+    bed.create_with("options", claim("options"), SLEEP).await;
+    bed.until_event("FailedMount: MountVolume.MountOptionSupport check failed for volume \"pv-options\" : mount options are not supported").await;
+    bed.end_pod("options").await;
     bed.create_with("on-nfs", claim("nfs"), SLEEP).await;
     bed.until_event("MountVolume.SetUp failed for volume \"pv-nfs\" : mount failed: exit status 32\nMounting command: mount\nMounting arguments: -t nfs 127.0.0.1:/x ").await;
 
@@ -65,6 +74,52 @@ async fn claims_lead_to_volumes_of_this_host_or_say_why_not() {
     }
     bed.until_nothing_is_left().await;
     assert!(disk.join("name").exists() && folder.join("name").exists(), "the data stays");
+    kubelet.kill().await;
+}
+
+/// Neither pod was seen by the scheduler, which would have sent it elsewhere.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_volume_of_other_nodes_is_not_mounted_until_the_node_is_one_of_them() {
+    let Some(bed) = Bed::own("elsewhere").await else { return };
+    let kubelet = bed.ready().await;
+    let wants = json!({ "key": "example.com/rack", "operator": "In", "values": ["7"] });
+    let terms = json!([{ "matchExpressions": [wants] }]);
+    let mut volume = json!({
+        "local": { "path": bed.folder() },
+        "nodeAffinity": { "required": { "nodeSelectorTerms": terms } },
+    });
+    bed.bind("files", volume.clone(), json!({})).await;
+    volume["volumeMode"] = json!("Block");
+    bed.bind("device", volume, json!({ "spec": { "volumeMode": "Block" } })).await;
+    let script = "while ! busybox rm /v/end 2>/dev/null; do busybox sleep 0.1; done; exit 1";
+    bed.create_with("files", claim("files"), script).await;
+    let mut container = bed.container("main", SLEEP);
+    container["volumeDevices"] = json!([{ "name": "v", "devicePath": "/dev/v" }]);
+    container["volumeMounts"] = json!([]);
+    let mut device = claim("device");
+    device["name"] = json!("v");
+    bed.create_pod(json!({
+        "metadata": { "name": "device" },
+        "spec": {
+            "terminationGracePeriodSeconds": 0, "containers": [container], "volumes": [device],
+        },
+    }))
+    .await;
+    for (kind, name) in [("Mount", "files"), ("Map", "device")] {
+        let message = format!(
+            "{name} FailedMount: {kind}Volume.NodeAffinity check failed for volume \"pv-{name}\" : no matching NodeSelectorTerms"
+        );
+        bed.until_event(&message).await;
+    }
+    bed.end_pod("device").await;
+    bed.label_node("example.com/rack", Some("7")).await;
+    bed.until_ready("files").await;
+    // What the pod has it keeps, for its next container too.
+    bed.label_node("example.com/rack", None).await;
+    std::fs::write(bed.path("end"), "").unwrap();
+    bed.until("files", |it| support::restarts(it) == 1 && is_ready(it)).await;
+    bed.end_pod("files").await;
+    bed.until_nothing_is_left().await;
     kubelet.kill().await;
 }
 

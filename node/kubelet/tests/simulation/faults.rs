@@ -249,3 +249,18 @@ async fn waves_of_pods_made_and_deleted_leave_nothing_behind() {
         assert!(now.4 <= tasks + 2, "tasks: {tasks}, then {}", now.4);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn garbage_that_cannot_be_looked_at_is_told_of_the_node() {
+    let world = World::new().await;
+    let gone = || Status::unavailable("gone");
+    // The node's status lists images, too.
+    for _ in 0..1000 {
+        world.runtime.inject("ListImages", gone());
+    }
+    world.pass(MINUTE).await;
+    assert_eq!(world.told("ImageGCFailed").await, 0, "once may be a start");
+    world.pass(10 * MINUTE).await;
+    let message = "rpc error: code = Unavailable desc = gone";
+    world.until_event("ImageGCFailed", message).await;
+}

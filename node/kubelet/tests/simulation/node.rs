@@ -314,3 +314,12 @@ async fn a_node_short_of_processes_says_so_and_evicts_who_matters_least() {
     let (status, reason, _) = world.condition("PIDPressure").await;
     assert_eq!((status.as_str(), reason.as_str()), ("True", "KubeletHasInsufficientPID"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_is_cordoned_says_so_and_so_it_does_when_it_takes_pods_again() {
+    let world = World::new().await;
+    for (is_cordoned, reason) in [(true, "NodeNotSchedulable"), (false, "NodeSchedulable")] {
+        world.patch_node(json!({ "spec": { "unschedulable": is_cordoned } })).await;
+        world.until_event(reason, &format!("Node {NODE} status is now: {reason}")).await;
+    }
+}

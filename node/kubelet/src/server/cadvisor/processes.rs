@@ -107,7 +107,8 @@ mod tests {
             bytes: [("Read", 4096), ("Write", 1)].into(),
             operations: [("Read", 2)].into(),
         };
-        let pressures = [Some(Pressure { waiting: 1_500_000_000, stalled: 0 }), None, None];
+        let pressures =
+            [Some(Pressure { waiting: 1_500_000_000, ..Pressure::default() }), None, None];
         let told = Told {
             labels: vec![("id", "/p".to_owned())],
             stats: GroupStats { pressures, ..GroupStats::default() },

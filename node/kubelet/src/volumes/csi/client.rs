@@ -1,14 +1,15 @@
-//! A driver as this kubelet calls it: each call with a deadline, its failure in gRPC's words.
+//! A driver as this kubelet calls it: each call with a deadline, counted, its failure in gRPC's words.
 
-use std::{future::Future, path::PathBuf, time::Duration};
+use std::{future::Future, path::PathBuf, sync::Arc, time::Duration};
 
 use api_csi::{
     NodeClient,
     v1::{self, node_service_capability::rpc::Type as CapabilityType},
 };
+use tokio::time::Instant;
 use tonic::{Code, Response, Status};
 
-use crate::cri::code_name;
+use crate::{cri::code_name, metrics::Metrics};
 
 /// Upstream's `csiTimeout`.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -37,10 +38,12 @@ impl RpcError {
 }
 
 /// A driver that has registered itself. Clones share the connection, which comes back by itself.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Driver {
     pub endpoint: PathBuf,
     client: NodeClient,
+    name: String,
+    metrics: Arc<Metrics>,
 }
 
 /// What a driver's node service can do beside publishing.
@@ -54,19 +57,43 @@ pub(super) struct Capabilities {
 }
 
 impl Driver {
-    pub(super) fn new(endpoint: PathBuf, channel: tonic::transport::Channel) -> Self {
-        Self { endpoint, client: NodeClient::new(channel) }
+    pub(super) fn new(
+        name: &str,
+        endpoint: PathBuf,
+        channel: tonic::transport::Channel,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self { endpoint, client: NodeClient::new(channel), name: name.to_owned(), metrics }
+    }
+
+    async fn call<T>(
+        &self,
+        call: &'static str,
+        reply: impl Future<Output = Result<Response<T>, Status>>,
+    ) -> Result<T, RpcError> {
+        let begun = Instant::now();
+        let result = in_time(call, reply).await;
+        let code = result.as_ref().err().map_or(Code::Ok, |it| it.code);
+        let method = format!("/csi.v1.Node/{call}");
+        let labels = [
+            ("driver_name", self.name.as_str()),
+            ("grpc_status_code", code_name(code)),
+            ("method_name", method.as_str()),
+            ("migrated", "false"),
+        ];
+        self.metrics.observe("csi_operations_seconds", &labels, begun.elapsed());
+        result
     }
 
     pub(super) async fn info(&self) -> Result<v1::NodeGetInfoResponse, RpcError> {
         let mut client = self.client.clone();
-        call("NodeGetInfo", client.node_get_info(v1::NodeGetInfoRequest {})).await
+        self.call("NodeGetInfo", client.node_get_info(v1::NodeGetInfoRequest {})).await
     }
 
     pub(super) async fn capabilities(&self) -> Result<Capabilities, RpcError> {
         let mut client = self.client.clone();
         let asked = client.node_get_capabilities(v1::NodeGetCapabilitiesRequest {});
-        let reply = call("NodeGetCapabilities", asked).await?;
+        let reply = self.call("NodeGetCapabilities", asked).await?;
         let named: Vec<i32> = reply
             .capabilities
             .into_iter()
@@ -85,7 +112,7 @@ impl Driver {
 
     pub(super) async fn stage(&self, request: v1::NodeStageVolumeRequest) -> Result<(), RpcError> {
         let mut client = self.client.clone();
-        call("NodeStageVolume", client.node_stage_volume(request)).await.map(drop)
+        self.call("NodeStageVolume", client.node_stage_volume(request)).await.map(drop)
     }
 
     pub(super) async fn unstage(
@@ -93,7 +120,7 @@ impl Driver {
         request: v1::NodeUnstageVolumeRequest,
     ) -> Result<(), RpcError> {
         let mut client = self.client.clone();
-        call("NodeUnstageVolume", client.node_unstage_volume(request)).await.map(drop)
+        self.call("NodeUnstageVolume", client.node_unstage_volume(request)).await.map(drop)
     }
 
     pub(super) async fn publish(
@@ -101,7 +128,7 @@ impl Driver {
         request: v1::NodePublishVolumeRequest,
     ) -> Result<(), RpcError> {
         let mut client = self.client.clone();
-        call("NodePublishVolume", client.node_publish_volume(request)).await.map(drop)
+        self.call("NodePublishVolume", client.node_publish_volume(request)).await.map(drop)
     }
 
     pub(super) async fn unpublish(
@@ -109,7 +136,7 @@ impl Driver {
         request: v1::NodeUnpublishVolumeRequest,
     ) -> Result<(), RpcError> {
         let mut client = self.client.clone();
-        call("NodeUnpublishVolume", client.node_unpublish_volume(request)).await.map(drop)
+        self.call("NodeUnpublishVolume", client.node_unpublish_volume(request)).await.map(drop)
     }
 
     pub(super) async fn expand(
@@ -117,7 +144,7 @@ impl Driver {
         request: v1::NodeExpandVolumeRequest,
     ) -> Result<v1::NodeExpandVolumeResponse, RpcError> {
         let mut client = self.client.clone();
-        call("NodeExpandVolume", client.node_expand_volume(request)).await
+        self.call("NodeExpandVolume", client.node_expand_volume(request)).await
     }
 
     pub(super) async fn stats(
@@ -125,11 +152,11 @@ impl Driver {
         request: v1::NodeGetVolumeStatsRequest,
     ) -> Result<v1::NodeGetVolumeStatsResponse, RpcError> {
         let mut client = self.client.clone();
-        call("NodeGetVolumeStats", client.node_get_volume_stats(request)).await
+        self.call("NodeGetVolumeStats", client.node_get_volume_stats(request)).await
     }
 }
 
-async fn call<T>(
+async fn in_time<T>(
     call: &'static str,
     reply: impl Future<Output = Result<Response<T>, Status>>,
 ) -> Result<T, RpcError> {

@@ -2,7 +2,7 @@
 //!
 //! Upstream: `RegistrationHandler` in `pkg/volume/csi/csi_plugin.go`.
 
-use std::{path::PathBuf, sync::Arc};
+use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use tracing::{info, warn};
@@ -25,7 +25,7 @@ impl Handler for Csi {
             check_versions(name, endpoint, versions)?;
             let path = endpoint.strip_prefix("unix://").unwrap_or(endpoint);
             let channel = api_cri::connect(path).map_err(|it| it.to_string())?;
-            let driver = Driver::new(PathBuf::from(path), channel);
+            let driver = Driver::new(name, path.into(), channel, self.metrics.clone());
             let node = driver
                 .info()
                 .await

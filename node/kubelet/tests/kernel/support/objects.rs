@@ -79,6 +79,12 @@ impl Bed {
         self.pods().patch(name, &params, &Patch::Merge(patch)).await.unwrap();
     }
 
+    pub(crate) async fn label_node(&self, key: &str, value: Option<&str>) {
+        let patch = Patch::Merge(json!({ "metadata": { "labels": { key: value } } }));
+        let api = Api::<Node>::all(self.client.clone());
+        api.patch(self.node_name(), &PatchParams::default(), &patch).await.unwrap();
+    }
+
     /// What the node has of a resource for pods.
     pub(crate) async fn allocatable(&self, resource: &str) -> String {
         let node = Api::<Node>::all(self.client.clone()).get(self.node_name()).await.unwrap();

@@ -80,6 +80,18 @@ impl Bed {
 
     /// A CNI plug-in that puts an address on the loopback device.
     pub(crate) fn install_cni(&self) {
+        self.write_cni("", "");
+    }
+
+    /// One that gives pods an address of each family.
+    pub(crate) fn install_dual_stack_cni(&self) {
+        let add = "nsenter --net=$CNI_NETNS ip addr add fd99::$n/128 dev lo nodad";
+        let told = r#"{"version":"6","interface":0,"address":"fd99::'$n'/128"},"#;
+        self.write_cni(add, told);
+    }
+
+    /// What it does beside adding the address of IPv4, and what it tells before that.
+    fn write_cni(&self, add: &str, told: &str) {
         let bin = self.folder.join("cni/bin");
         let counter = self.folder.join("cni/next");
         fs::create_dir_all(&bin).unwrap();
@@ -88,8 +100,8 @@ impl Bed {
              case $CNI_COMMAND in\n\
              ADD) n=$(flock {0} sh -c 'n=$(cat {0}.n 2>/dev/null || echo 1); n=$((n+1)); echo $n > {0}.n; echo $n')\n\
              nsenter --net=$CNI_NETNS ip link set lo up\n\
-             nsenter --net=$CNI_NETNS ip addr add 10.99.0.$n/32 dev lo\n\
-             echo '{{\"cniVersion\":\"0.4.0\",\"interfaces\":[{{\"name\":\"eth0\",\"sandbox\":\"x\"}}],\"ips\":[{{\"version\":\"4\",\"interface\":0,\"address\":\"10.99.0.'$n'/32\"}}]}}';;\n\
+             nsenter --net=$CNI_NETNS ip addr add 10.99.0.$n/32 dev lo\n{add}\n\
+             echo '{{\"cniVersion\":\"0.4.0\",\"interfaces\":[{{\"name\":\"eth0\",\"sandbox\":\"x\"}}],\"ips\":[{told}{{\"version\":\"4\",\"interface\":0,\"address\":\"10.99.0.'$n'/32\"}}]}}';;\n\
              VERSION) echo '{{\"cniVersion\":\"0.4.0\",\"supportedVersions\":[\"0.4.0\"]}}';;\n\
              *) echo '{{\"cniVersion\":\"0.4.0\"}}';;\nesac\n",
             counter.display()

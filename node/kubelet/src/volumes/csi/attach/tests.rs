@@ -55,6 +55,7 @@ impl World {
             node_object: Arc::default(),
             is_reported: true,
             paths: Paths::new(&root, &format!("{root}/logs/pods")),
+            metrics: Arc::default(),
         });
         (csi, folder)
     }
@@ -205,7 +206,7 @@ async fn a_full_node_has_the_scheduler_told_how_much_it_takes_now() {
     config.max_volumes = 5;
     let driver = fake_csi::FakeCsi::start(config.clone()).unwrap();
     let channel = api_cri::connect(&config.socket.display().to_string()).unwrap();
-    let known = crate::volumes::csi::Driver::new(config.socket, channel);
+    let known = crate::volumes::csi::Driver::new("d", config.socket, channel, Arc::default());
     csi.drivers.lock().insert("d".to_owned(), known);
     world.set_attachment(
         json!({ "attached": false, "attachError": { "message": "full", "errorCode": 8 } }),
