@@ -1,5 +1,7 @@
 //! TLS configurations: one crypto provider (aws-lc-rs), roots and identities from PEM.
 
+mod named;
+
 use std::{io, sync::Arc};
 
 use rustls::{
@@ -8,6 +10,8 @@ use rustls::{
     server::WebPkiClientVerifier,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject};
+
+pub use self::named::Named;
 
 /// A certificate chain and its key, in PEM.
 #[derive(Clone, Debug, Default)]

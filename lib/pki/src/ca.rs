@@ -5,11 +5,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName,
-    DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, date_time_ymd,
+    DnType, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    NameConstraints, date_time_ymd,
 };
 use transport::tls::Identity;
 
-use crate::{PkiError, csr};
+use crate::{PkiError, csr, subject_of_pem};
 
 /// 2024-01-01: tolerates any clock that is not absurd.
 const LEAF_NOT_BEFORE: Timestamp = Timestamp::constant(1_704_067_200, 0);
@@ -88,6 +89,27 @@ impl Ca {
         restrict(&mut params, &profile.usages);
         let certificate = params.signed_by(&key, &self.issuer).map_err(failed)?;
         Ok(Identity { certificate_pem: certificate.pem(), key_pem: key.serialize_pem() })
+    }
+
+    /// A certificate of another authority's name and key, in PEM: who trusts this authority believes
+    /// through it what the other one says of `domain` and the names below it, and nothing else.
+    pub fn vouch_for(&self, other: &Self, domain: &str) -> Result<String, PkiError> {
+        let subject = subject_of_pem(&other.certificate_pem)?;
+        let failed = |source| PkiError::Make { name: subject.common_name.clone(), source };
+        let mut params = CertificateParams::default();
+        params.distinguished_name =
+            distinguished_name(&subject.common_name, &subject.organizations)?;
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        params.use_authority_key_identifier_extension = true;
+        params.name_constraints = Some(NameConstraints {
+            permitted_subtrees: vec![GeneralSubtree::DnsName(domain.to_owned())],
+            excluded_subtrees: Vec::new(),
+        });
+        params.not_before = date_time_ymd(2024, 1, 1);
+        params.not_after = date_time_ymd(2124, 1, 1);
+        let certificate = params.signed_by(other.issuer.key(), &self.issuer).map_err(failed)?;
+        Ok(certificate.pem())
     }
 
     /// Signs a PEM PKCS#10 request: its subject, names and key, but the caller's usages and dates.

@@ -5,6 +5,7 @@
 //!
 //! **Invariant:** a certificate from [`Ca::issue`] or [`Ca::sign_csr`] is never an authority and
 //! carries the usages that the caller named, whatever a request asked for.
+//! One of [`Ca::vouch_for`] is an authority for one domain's names.
 //! Deviation: a subject holds at most one organization (rcgen writes one value per attribute); a
 //! request or profile with more is refused, never truncated.
 

@@ -189,7 +189,7 @@ fn usable(cidr: Ipv4Net) -> (u32, u32) {
 }
 
 /// Addresses of the internet side. Deviation: they come from the documentation ranges of RFC 5737
-/// (203.0.113.0/24, then 198.51.100.0/24), so that they never are someone's; 203.0.113.1 is the
+/// (203.0.113.0/24, then 198.51.100.0/24), so that they never are someone's; 198.51.100.254 is the
 /// AWS endpoints' own.
 pub(crate) fn take_public(state: &State) -> Result<Ipv4Addr, Fault> {
     let mut taken: BTreeSet<Ipv4Addr> =
@@ -201,11 +201,11 @@ pub(crate) fn take_public(state: &State) -> Result<Ipv4Addr, Fault> {
             .flat_map(|it| it.public_addresses.iter().map(|it| it.public)),
     );
     let first = (2..255).map(|host| Ipv4Addr::new(203, 0, 113, host));
-    let second = (1..255).map(|host| Ipv4Addr::new(198, 51, 100, host));
+    let second = (1..254).map(|host| Ipv4Addr::new(198, 51, 100, host));
     first.chain(second).find(|it| !taken.contains(it)).ok_or_else(|| {
         Fault::new(
             "InsufficientAddressCapacity",
-            "The region has no free public addresses left (507 of the documentation ranges).",
+            "The region has no free public addresses left (506 of the documentation ranges).",
         )
     })
 }

@@ -21,8 +21,9 @@ pub const IMDS_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)
 pub const RESOLVER_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x253);
 /// Where the dual-stack endpoints are by IPv6 (RFC 9637: no host has such an address).
 pub const ENDPOINTS_V6: Ipv6Addr = Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 1);
-/// Where the AWS endpoints are for whoever asks inside of a VPC (TEST-NET-3, RFC 5737).
-pub const ENDPOINTS: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
+/// Where the AWS endpoints are for whoever asks inside of a VPC (TEST-NET-2, RFC 5737). Not in
+/// TEST-NET-3: upstream's tests make that a range of Services, which nodes then reach nobody else in.
+pub const ENDPOINTS: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 254);
 /// Where S3 is, which a gateway endpoint may lead to (RFC 2544: no host has such an address).
 pub const S3: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
 /// Where DynamoDB is.
@@ -291,5 +292,16 @@ pub(crate) mod samples {
             security_groups: [web, client].map(|it| (it.id.clone(), it)).into(),
             ..VpcSpec::default()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn services_of_aws_are_not_where_upstreams_tests_put_a_clusters() {
+        let range: Ipv4Net = "203.0.113.0/24".parse().unwrap();
+        assert!(SERVICES.iter().all(|it| !range.contains(it)));
     }
 }

@@ -153,6 +153,7 @@ impl Planes {
             self.listen(cluster, &ca, &api, &place, port, scope)?;
             port
         };
+        self.driver.vouch(&ca, scope)?;
         let upkeep = api.clone();
         drop(scope.spawn("upkeep", async move { upkeep.maintain().await }));
         self.start_controllers(cluster, &ca, &api, scope)?;

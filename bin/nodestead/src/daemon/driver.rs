@@ -27,6 +27,7 @@ use ipnet::Ipv4Net;
 use latency::Latency;
 use lifecycle::Scope;
 use parking_lot::Mutex;
+use pki::Ca;
 use region_ec2::{
     Ec2, State,
     records::{HostReport, Instance, InstanceState, StatusCheck},
@@ -194,6 +195,11 @@ impl Driver {
     pub(crate) fn publish(&self, address: Ipv4Addr, api: PublicApi) {
         self.0.endpoints.publish(address, api);
         self.0.woken.notify_one();
+    }
+
+    /// See [`Endpoints::vouch`].
+    pub(crate) fn vouch(&self, cluster: &Ca, scope: &Scope) -> anyhow::Result<()> {
+        self.0.endpoints.vouch(cluster, scope)
     }
 
     /// Says how long the next pass can wait if nothing changes; `None`: for ever.

@@ -6,6 +6,7 @@
 //! Deviation: this machine's own users reach every cluster on 127.0.0.1, whatever its endpoint access
 //! is and whoever its public access list names.
 
+mod issuers;
 mod public;
 
 use std::{
@@ -19,7 +20,7 @@ use anyhow::Context;
 use clock::Clock;
 use lifecycle::Scope;
 use parking_lot::Mutex;
-use pki::{Ca, Profile, Usage};
+use pki::Ca;
 use region_dns::Zone;
 use region_ec2::{Ec2, names};
 use region_ecr::Ecr;
@@ -31,8 +32,7 @@ use region_ssm::ChannelService;
 use region_vpc::{
     DYNAMODB, ENDPOINTS, ENDPOINTS_V6, IMDS, IMDS_V6, RESOLVER, RESOLVER_V6, S3, SERVICES, VpcSpec,
 };
-use rustls::ServerConfig;
-use transport::{Place, tls};
+use transport::Place;
 
 use super::{
     front::Front,
@@ -40,11 +40,10 @@ use super::{
     region::{REGION, Region},
 };
 
-use self::public::Public;
 pub(crate) use self::public::PublicApi;
+use self::{issuers::Certificates, public::Public};
 
 const HTTPS: u16 = 443;
-const CERTIFICATE_LIFE: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// See the module. Clones share the state.
 #[derive(Clone)]
@@ -58,7 +57,7 @@ struct Inner {
     ecr: Arc<Ecr>,
     channels: ChannelService,
     metadata: Arc<RegionMetadata>,
-    tls: Arc<ServerConfig>,
+    certificates: Certificates,
     clock: Clock,
     call_takes: Duration,
     scope: Scope,
@@ -78,8 +77,7 @@ impl Endpoints {
         clock: Clock,
         scope: Scope,
     ) -> anyhow::Result<Self> {
-        let identity = ca.issue(&certificate(clock))?;
-        let tls = tls::server(&identity, None)?;
+        let certificates = Certificates::new(ca, clock)?;
         let metadata = Arc::new(metadata);
         Ok(Self(Arc::new(Inner {
             eks: region.eks.clone(),
@@ -89,7 +87,7 @@ impl Endpoints {
             ecr: region.ecr.clone(),
             channels: region.channels.clone(),
             metadata,
-            tls,
+            certificates,
             clock,
             call_takes: region.latency.call,
             scope,
@@ -111,6 +109,12 @@ impl Endpoints {
     /// Has a cluster's API server answer on its public address, from the next [`Self::ensure`] on.
     pub(crate) fn publish(&self, address: Ipv4Addr, api: PublicApi) {
         self.0.public.publish(address, api);
+    }
+
+    /// Has the issuers' pages believed by who trusts a cluster's authority, while its control plane
+    /// runs.
+    pub(crate) fn vouch(&self, cluster: &Ca, scope: &Scope) -> anyhow::Result<()> {
+        self.0.certificates.vouch(cluster, scope)
     }
 
     fn ensure_services(&self, vpc: &VpcSpec) -> anyhow::Result<()> {
@@ -192,7 +196,8 @@ impl Endpoints {
             (inner.gateway.service(side), IssuerService::new(inner.eks.clone()));
         let front =
             Front::new(gateway, registry, issuers, inner.channels.clone(), inner.call_takes);
-        let serving = transport::serve(listener, Some(inner.tls.clone()), front, scope.clone());
+        let tls = inner.certificates.server();
+        let serving = transport::serve(listener, Some(tls), front, scope.clone());
         drop(scope.spawn("AWS endpoints", serving));
         Ok(())
     }
@@ -302,24 +307,4 @@ fn gateway_service(name: &str) -> Option<Ipv4Addr> {
 /// Read for each question: a machine moves between networks.
 fn host_resolvers() -> Vec<SocketAddr> {
     region_dns::resolvers(&std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default())
-}
-
-/// One certificate for all names that the resolver gives the endpoints' address for.
-fn certificate(clock: Clock) -> Profile {
-    let names = [
-        format!("*.{REGION}.amazonaws.com"),
-        "*.amazonaws.com".to_owned(),
-        format!("*.ecr.{REGION}.amazonaws.com"),
-        format!("*.dkr.ecr.{REGION}.amazonaws.com"),
-        format!("*.registry.{REGION}.amazonaws.com"),
-        format!("*.eks.{REGION}.amazonaws.com"),
-        format!("*.{REGION}.api.aws"),
-    ];
-    Profile {
-        cn: format!("{REGION}.amazonaws.com"),
-        organizations: Vec::new(),
-        sans: names.to_vec(),
-        usages: vec![Usage::Server],
-        not_after: clock.now() + CERTIFICATE_LIFE,
-    }
 }

@@ -19,12 +19,21 @@ const MANAGED_BY: &str = "endpoints.kubernetes.io/managed-by";
 pub(super) fn endpoints(service: &Service, members: &[Member]) -> Endpoints {
     let family = members.first().map_or(Family::Ipv4, |it| it.family);
     let mut groups: BTreeMap<String, EndpointSubset> = BTreeMap::new();
-    let is_leaving = |it: &&Member| {
+    let spec = service.spec.as_ref();
+    let has_ports = spec.and_then(|it| it.ports.as_ref()).is_some_and(|it| !it.is_empty());
+    let shows_leaving = spec.and_then(|it| it.publish_not_ready_addresses) == Some(true);
+    let is_leaving = |it: &Member| {
         it.endpoint.conditions.as_ref().is_some_and(|it| it.terminating == Some(true))
     };
-    let staying = members.iter().filter(|it| it.family == family && !is_leaving(it));
-    let total = staying.clone().count();
-    for member in staying.take(CAPACITY) {
+    // A pod that has none of the ports is in a slice, and not here.
+    let is_shown = |it: &&Member| {
+        it.family == family
+            && (shows_leaving || !is_leaving(it))
+            && !(has_ports && it.ports.is_empty())
+    };
+    let shown = members.iter().filter(is_shown);
+    let total = shown.clone().count();
+    for member in shown.take(CAPACITY) {
         let ports: Vec<_> = member.ports.iter().map(port).collect();
         let group = groups.entry(format!("{ports:?}")).or_default();
         group.ports = Some(ports).filter(|it| !it.is_empty());
@@ -82,5 +91,54 @@ fn address(member: &Member) -> EndpointAddress {
         hostname: endpoint.hostname.clone(),
         node_name: endpoint.node_name.clone(),
         target_ref: endpoint.target_ref.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::Pod;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::endpoints::members::members;
+
+    fn pod(address: &str, port: &str, metadata: Value) -> Pod {
+        serde_json::from_value(json!({
+            "metadata": metadata,
+            "spec": { "containers": [{ "name": "c", "ports": [
+                { "name": port, "containerPort": 8080 }] }] },
+            "status": { "phase": "Running", "podIPs": [{ "ip": address }],
+                "conditions": [{ "type": "Ready", "status": "True" }] },
+        }))
+        .unwrap()
+    }
+
+    fn shown(service: Value, pods: &[Pod]) -> Vec<String> {
+        let service: Service = serde_json::from_value(json!({ "spec": service })).unwrap();
+        let members: Vec<_> = pods.iter().flat_map(|it| members(&service, it, None)).collect();
+        let subsets = endpoints(&service, &members).subsets.unwrap_or_default();
+        subsets
+            .into_iter()
+            .flat_map(|it| it.addresses.unwrap_or_default())
+            .map(|it| it.ip)
+            .collect()
+    }
+
+    #[test]
+    fn a_pod_that_has_none_of_the_ports_is_not_shown_unless_there_are_none() {
+        let pods = [pod("10.0.0.1", "http", json!({})), pod("10.0.0.2", "other", json!({}))];
+        let named = json!({ "ports": [{ "port": 80, "targetPort": "http" }] });
+        assert_eq!(shown(named, &pods), ["10.0.0.1"]);
+        assert_eq!(shown(json!({ "clusterIP": "None" }), &pods), ["10.0.0.1", "10.0.0.2"]);
+    }
+
+    #[test]
+    fn a_pod_that_leaves_is_shown_where_those_that_are_not_ready_are() {
+        let leaving = json!({ "deletionTimestamp": "2026-01-01T00:00:00Z" });
+        let pods = [pod("10.0.0.1", "http", leaving)];
+        let ports = json!([{ "port": 80 }]);
+        assert!(shown(json!({ "ports": ports }), &pods).is_empty());
+        let eager = json!({ "ports": ports, "publishNotReadyAddresses": true });
+        assert_eq!(shown(eager, &pods), ["10.0.0.1"]);
     }
 }

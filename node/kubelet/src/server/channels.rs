@@ -149,6 +149,14 @@ impl Channels {
         }
     }
 
+    /// What the caller hears first, channel by channel: clients know a port's data by that order.
+    fn greetings(&self) -> Vec<Message> {
+        let mut greeted: Vec<_> =
+            self.lines.iter().filter_map(|it| Some((it.channel, it.greeting.as_ref()?))).collect();
+        greeted.sort_by_key(|(channel, _)| *channel);
+        greeted.into_iter().map(|(channel, greeting)| self.message(channel, greeting)).collect()
+    }
+
     /// One message of the caller, as frames for the runtime.
     fn inbound(&self, encoder: &Encoder, message: &[u8], out: &mut BytesMut) {
         let Some((first, rest)) = message.split_first() else { return };
@@ -275,11 +283,8 @@ where
     C: AsyncRead + AsyncWrite + Unpin,
     R: AsyncRead + Unpin,
 {
-    for line in &channels.lines {
-        if let Some(greeting) = &line.greeting {
-            let message = channels.message(line.channel, greeting);
-            sink.send(message).await.map_err(io::Error::other)?;
-        }
+    for message in channels.greetings() {
+        sink.send(message).await.map_err(io::Error::other)?;
     }
     let mut open: Vec<u32> =
         channels.lines.iter().filter(|it| it.is_output).map(|it| it.id).collect();

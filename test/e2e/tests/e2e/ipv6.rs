@@ -221,7 +221,7 @@ fn an_ipv6_clusters_pods_reach_a_service_by_ipv6_until_a_policy_closes_it(
         six.json(&["get", "endpointslices", "-l", "kubernetes.io/service-name=kubernetes"])?;
     ensure!(slices["items"][0]["addressType"] == "IPv6", "{slices}");
     eventually("the Service answers by its name", seconds(60), || Ok(six.asks()?.then_some(())))?;
-    ensure!(six.connects("203.0.113.1", "443"), "a pod reaches what is IPv4 only");
+    ensure!(six.connects("198.51.100.254", "443"), "a pod reaches what is IPv4 only");
     ensure!(six.connects("fd00:ec2::253", "53"), "the VPC's resolver answers by IPv6");
     ensure!(six.connects("fd00:ec2::254", "80"), "so does IMDS, if only to refuse");
     // The server's pod has one of the first of these addresses on its node, as the client has.

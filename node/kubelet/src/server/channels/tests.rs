@@ -68,8 +68,9 @@ fn each_port_has_a_channel_for_data_and_one_for_errors() {
         .map(|it| (it.channel, it.is_input, it.headers[1].1.as_str()))
         .collect();
     assert_eq!(layout, [(1, false, "80"), (0, true, "80"), (3, false, "8080"), (2, true, "8080")]);
-    // 8080 is 0x1f90.
-    assert_eq!(channels.lines[2].greeting, Some(Bytes::from_static(&[0x90, 0x1f])));
+    // 8080 is 0x1f90. The data's channel is told before the errors'.
+    let greetings: Vec<_> = channels.greetings().into_iter().map(Message::into_data).collect();
+    assert_eq!(greetings, [&[0, 80, 0][..], &[1, 80, 0], &[2, 0x90, 0x1f], &[3, 0x90, 0x1f]]);
     // An error that a port reports is text already, whatever its channel's number.
     let error = &channels.lines[0];
     let said = channels.outbound(error, &Bytes::from("refused")).unwrap();
