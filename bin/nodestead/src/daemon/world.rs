@@ -198,6 +198,7 @@ fn eni(
         security_groups: eni.security_groups.clone(),
         source_dest_check: eni.source_dest_check,
         public_ip: eni.public_address(),
+        tracking: region_vpc::Tracking::default(),
         location: location(eni, state, planes, names),
     })
 }
