@@ -143,6 +143,7 @@ async fn in_folder(base: &Path) -> Outcome {
         instance_id: id.clone(),
         hostname: "ip-192-168-0-12.ec2.internal".to_owned(),
         vcpus: 16,
+        threads_per_core: 2,
         memory_bytes: 4 << 30,
         folder: hosts.folder_of(&id),
         ami: image,
