@@ -89,6 +89,7 @@ fn configure() -> Outcome {
         address: [192, 168, 0, 12].into(),
         ipv6_address: None,
         domain: "amazonaws.com".to_owned(),
+        cpus: 2,
         has_sys_resource: linux_process::has_sys_resource(),
         has_apparmor: false,
         has_crun: false,
