@@ -69,6 +69,7 @@ def compute(story):
     do("DetachNetworkInterface", AttachmentId=attached["AttachmentId"], Force=True)
     trunk(story, do)
     reservation(do, image["ImageId"], subnets[0])
+    placement(do)
     do("StopInstances", InstanceIds=ids[1:2])
     until(lambda: do("DescribeInstances", InstanceIds=ids[1:2])["Reservations"][0]["Instances"][0][
         "State"]["Name"] == "stopped", 60)
@@ -131,6 +132,17 @@ def reservation(do, image, subnet):
     do("ModifyCapacityReservation", EndDateType="limited", EndDate="2099-01-01T00:00:00Z", **which)
     do("DescribeCapacityReservations", CapacityReservationIds=[made["CapacityReservationId"]])
     do("CancelCapacityReservation", **which)
+
+
+def placement(do):
+    made = do("CreatePlacementGroup", GroupName="contract", Strategy="partition", PartitionCount=3,
+              TagSpecifications=[{"ResourceType": "placement-group",
+                                  "Tags": [{"Key": "contract", "Value": "yes"}]}])["PlacementGroup"]
+    do("DescribePlacementGroups", GroupIds=[made["GroupId"]])
+    do("DescribePlacementGroups", GroupNames=["contract"])
+    do("DeletePlacementGroup", GroupName="contract")
+    do("CreatePlacementGroup", GroupName="contract", Strategy="spread")
+    do("DeletePlacementGroup", GroupName="contract")
 
 
 def trunk(story, do):

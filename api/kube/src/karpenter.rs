@@ -87,8 +87,12 @@ pub mod labels {
     pub const CAPACITY_RESERVATION_INTERRUPTIBLE: &str =
         "karpenter.k8s.aws/capacity-reservation-interruptible";
 
+    pub const PLACEMENT_GROUP_ID: &str = "karpenter.k8s.aws/placement-group-id";
+    /// From 1; of groups with partitions alone.
+    pub const PLACEMENT_GROUP_PARTITION: &str = "karpenter.k8s.aws/placement-group-partition";
+
     /// What a node may be asked for although its pool says nothing of it: any value is possible.
-    pub const WELL_KNOWN: [&str; 34] = [
+    pub const WELL_KNOWN: [&str; 36] = [
         NODE_POOL,
         CAPACITY_TYPE,
         INSTANCE_TYPE,
@@ -123,6 +127,8 @@ pub mod labels {
         CAPACITY_RESERVATION_ID,
         CAPACITY_RESERVATION_TYPE,
         CAPACITY_RESERVATION_INTERRUPTIBLE,
+        PLACEMENT_GROUP_ID,
+        PLACEMENT_GROUP_PARTITION,
     ];
 
     /// Older names, and the EBS CSI driver's, with what they are called now.

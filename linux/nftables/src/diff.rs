@@ -17,6 +17,10 @@ impl Table {
         for (name, set) in self.sets.iter().chain(&old.sets) {
             transaction.know_set(name, set);
         }
+        let is_new = |name: &String| !old.timeouts.contains_key(name);
+        for (name, timeout) in self.timeouts.iter().filter(|(name, _)| is_new(name)) {
+            transaction.add_timeout(name, timeout);
+        }
         // What is new comes first, since elements and rules refer to it; what is gone comes last,
         // when nothing refers to it any more.
         for (name, chain) in self.chains.iter().filter(|(name, _)| !old.chains.contains_key(*name))
@@ -48,6 +52,9 @@ impl Table {
         for (name, set) in gone_sets {
             transaction.delete_set(name, set);
         }
+        for name in old.timeouts.keys().filter(|name| !self.timeouts.contains_key(*name)) {
+            transaction.delete_timeout(name);
+        }
         transaction
     }
 
@@ -60,7 +67,11 @@ impl Table {
             .sets
             .iter()
             .any(|(name, set)| old.sets.get(name).is_some_and(|it| !it.has_shape_of(set)));
-        hook_changed || type_changed
+        let timeout_changed = self
+            .timeouts
+            .iter()
+            .any(|(name, timeout)| old.timeouts.get(name).is_some_and(|it| it != timeout));
+        hook_changed || type_changed || timeout_changed
     }
 }
 
@@ -92,7 +103,7 @@ fn change_rules(transaction: &mut Transaction, name: &str, old: Option<&Chain>, 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{ChainKind, Family, Hook, HookPoint, priority};
+    use crate::{ChainKind, CtTimeout, Family, Hook, HookPoint, priority};
 
     fn table() -> Table {
         let mut table = Table::new(Family::Ip, "t");
@@ -149,6 +160,23 @@ mod tests {
         assert_eq!(
             table().changes_from(&longer).text(),
             "flush chain ip t web\nadd rule ip t web accept\n"
+        );
+    }
+
+    #[test]
+    fn a_timeout_comes_before_the_rules_that_name_it_and_goes_after_them() {
+        let mut new = table();
+        let timeout = CtTimeout { protocol: "tcp", states: vec![("established", 350)] };
+        new.timeouts.insert("tcp-350".into(), timeout);
+        new.chain("web").rule("ct timeout set \"tcp-350\"");
+        assert_eq!(
+            new.changes_from(&table()).text(),
+            "add ct timeout ip t tcp-350 { protocol tcp; l3proto ip; policy = { established : 350 }; }\n\
+             add rule ip t web ct timeout set \"tcp-350\"\n"
+        );
+        assert_eq!(
+            table().changes_from(&new).text(),
+            "flush chain ip t web\nadd rule ip t web accept\ndelete ct timeout ip t tcp-350\n"
         );
     }
 

@@ -25,5 +25,6 @@ pub use counters::Count;
 pub use nft::{ApplyError, Nft};
 pub use transaction::Transaction;
 pub use value::{
-    Chain, ChainKind, Family, Hook, HookPoint, Policy, Set, Table, is_valid_name, priority, quote,
+    Chain, ChainKind, CtTimeout, Family, Hook, HookPoint, Policy, Set, Table, is_valid_name,
+    priority, quote,
 };

@@ -137,7 +137,9 @@ impl<'a> Encoder<'a> {
             | Command::DeleteTable
             | Command::AddChain { .. }
             | Command::AddRule { .. }
-            | Command::AddSet { .. } => return None,
+            | Command::AddSet { .. }
+            | Command::AddTimeout { .. }
+            | Command::DeleteTimeout { .. } => return None,
         }
         Some(())
     }

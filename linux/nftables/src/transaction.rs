@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt::Write};
 
-use crate::{Chain, Family, Hook, Set, Table, is_valid_name};
+use crate::{Chain, CtTimeout, Family, Hook, Set, Table, is_valid_name};
 
 /// How many elements go into one command: a line that nft's lexer takes in its stride.
 const ELEMENTS_PER_COMMAND: usize = 4096;
@@ -55,6 +55,13 @@ pub(crate) enum Command {
         set: String,
         keys: Vec<String>,
     },
+    AddTimeout {
+        name: String,
+        definition: String,
+    },
+    DeleteTimeout {
+        name: String,
+    },
 }
 
 impl Transaction {
@@ -89,6 +96,9 @@ impl Transaction {
 
     /// All that is in it.
     fn fill(&mut self, table: &Table) {
+        for (name, timeout) in &table.timeouts {
+            self.add_timeout(name, timeout);
+        }
         for (name, chain) in &table.chains {
             self.add_chain(name, chain.hook.as_ref());
         }
@@ -178,6 +188,16 @@ impl Transaction {
         self.commands.push(Command::DeleteSet { name: name.to_owned(), word: set.word() });
     }
 
+    pub fn add_timeout(&mut self, name: &str, timeout: &CtTimeout) {
+        self.check(name);
+        let definition = timeout.definition(self.family);
+        self.commands.push(Command::AddTimeout { name: name.to_owned(), definition });
+    }
+
+    pub fn delete_timeout(&mut self, name: &str) {
+        self.commands.push(Command::DeleteTimeout { name: name.to_owned() });
+    }
+
     /// Adds members (with empty values) or entries.
     pub fn add_elements<'a>(
         &mut self,
@@ -236,6 +256,8 @@ impl Transaction {
                 line(&format!("add {}", shape.word()), name, &shape.definition());
             }
             Command::DeleteSet { name, word } => line(&format!("delete {word}"), name, ""),
+            Command::AddTimeout { name, definition } => line("add ct timeout", name, definition),
+            Command::DeleteTimeout { name } => line("delete ct timeout", name, ""),
             Command::AddElements { set, elements } => {
                 for some in elements.chunks(ELEMENTS_PER_COMMAND) {
                     line("add element", set, &braced(some.iter().map(|(k, v)| (&**k, &**v))));

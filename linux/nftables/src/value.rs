@@ -126,11 +126,19 @@ pub struct Table {
     pub chains: BTreeMap<String, Chain>,
     /// Sets and maps.
     pub sets: BTreeMap<String, Set>,
+    /// How long connections are tracked, for rules that say `ct timeout set "NAME"`.
+    pub timeouts: BTreeMap<String, CtTimeout>,
 }
 
 impl Table {
     pub fn new(family: Family, name: impl Into<String>) -> Self {
-        Self { family, name: name.into(), chains: BTreeMap::new(), sets: BTreeMap::new() }
+        Self {
+            family,
+            name: name.into(),
+            chains: BTreeMap::new(),
+            sets: BTreeMap::new(),
+            timeouts: BTreeMap::new(),
+        }
     }
 
     /// The chain of that name; made, without a hook, where it is not there.
@@ -143,6 +151,25 @@ impl Table {
         let name = name.into();
         self.sets.insert(name.clone(), set);
         self.sets.get_mut(&name).expect("it was inserted on the line above")
+    }
+}
+
+/// After how many seconds of silence a connection is forgotten, by its state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CtTimeout {
+    /// `tcp`, `udp`.
+    pub protocol: &'static str,
+    /// `established`; `unreplied`, `replied`. Others keep the kernel's.
+    pub states: Vec<(&'static str, u32)>,
+}
+
+impl CtTimeout {
+    /// The block of an `add ct timeout` command.
+    pub(crate) fn definition(&self, family: Family) -> String {
+        let states: Vec<String> =
+            self.states.iter().map(|(state, seconds)| format!("{state} : {seconds}")).collect();
+        let (protocol, states) = (self.protocol, states.join(", "));
+        format!("{{ protocol {protocol}; l3proto {family}; policy = {{ {states} }}; }}")
     }
 }
 

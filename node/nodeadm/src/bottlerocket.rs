@@ -4,8 +4,8 @@
 //! becomes a `NodeConfig`, and everything else is named as ignored.
 //!
 //! Deviation: there is no settings API, so that nothing can be read back or changed later; settings
-//! other than the cluster's, the node's labels and taints, and the number of pods are ignored, and said
-//! so in nodeadm's log.
+//! other than the cluster's, the node's labels and taints, and those of the kubelet's configuration are
+//! ignored, and said so in nodeadm's log.
 //! Source: Bottlerocket's documentation, "kubernetes.* settings".
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -13,6 +13,38 @@ use std::net::{IpAddr, Ipv4Addr};
 use ipnet::IpNet;
 use serde_json::{Value as Json, json};
 use toml::{Table, Value};
+
+/// The kubelet's settings, as Bottlerocket and as its configuration call them.
+const KUBELET: [(&str, &str); 23] = [
+    ("allowed-unsafe-sysctls", "allowedUnsafeSysctls"),
+    ("cluster-domain", "clusterDomain"),
+    ("container-log-max-files", "containerLogMaxFiles"),
+    ("container-log-max-size", "containerLogMaxSize"),
+    ("cpu-cfs-quota-enforced", "cpuCFSQuota"),
+    ("event-burst", "eventBurst"),
+    ("event-qps", "eventRecordQPS"),
+    ("eviction-hard", "evictionHard"),
+    ("eviction-max-pod-grace-period", "evictionMaxPodGracePeriod"),
+    ("eviction-soft", "evictionSoft"),
+    ("eviction-soft-grace-period", "evictionSoftGracePeriod"),
+    ("kube-api-burst", "kubeAPIBurst"),
+    ("kube-api-qps", "kubeAPIQPS"),
+    ("kube-reserved", "kubeReserved"),
+    ("max-pods", "maxPods"),
+    ("pod-pids-limit", "podPidsLimit"),
+    ("registry-burst", "registryBurst"),
+    ("registry-qps", "registryPullQPS"),
+    ("seccomp-default", "seccompDefault"),
+    ("shutdown-grace-period", "shutdownGracePeriod"),
+    ("shutdown-grace-period-for-critical-pods", "shutdownGracePeriodCriticalPods"),
+    ("single-process-oom-kill", "singleProcessOOMKill"),
+    ("system-reserved", "systemReserved"),
+];
+/// Texts to the one, numbers to the other.
+const PERCENTS: [(&str, &str); 2] = [
+    ("image-gc-high-threshold-percent", "imageGCHighThresholdPercent"),
+    ("image-gc-low-threshold-percent", "imageGCLowThresholdPercent"),
+];
 
 /// Whether it is TOML with settings.
 pub(crate) fn is_settings(body: &[u8]) -> bool {
@@ -43,15 +75,28 @@ pub(crate) fn node_config(text: &str) -> (Option<String>, Vec<String>) {
                 spec["cluster"]["cidr"] = services_of(addresses.first());
                 spec["kubelet"]["config"]["clusterDNS"] = addresses.iter().map(of).collect();
             }
-            "max-pods" => spec["kubelet"]["config"]["maxPods"] = of(value),
             "node-labels" => add_flag(&mut spec, "--node-labels", &labels(value)),
             "node-taints" => add_flag(&mut spec, "--register-with-taints", &taints(value)),
-            other => ignored.push(format!("settings.kubernetes.{other}")),
+            other => match of_kubelet(other, value) {
+                Some((name, value)) => spec["kubelet"]["config"][name] = value,
+                None => ignored.push(format!("settings.kubernetes.{other}")),
+            },
         }
     }
     let config =
         json!({ "apiVersion": "node.eks.aws/v1alpha1", "kind": "NodeConfig", "spec": spec });
     (Some(config.to_string()), ignored)
+}
+
+/// What the kubelet's configuration makes of a setting.
+fn of_kubelet(key: &str, value: &Value) -> Option<(&'static str, Json)> {
+    let named = |all: &[(&str, &'static str)]| all.iter().find(|it| it.0 == key).map(|it| it.1);
+    if let Some(name) = named(&KUBELET) {
+        return Some((name, of(value)));
+    }
+    let name = named(&PERCENTS)?;
+    let percent = value.as_str().and_then(|it| it.parse().ok()).or(value.as_integer())?;
+    Some((name, percent.into()))
 }
 
 fn of(value: &Value) -> Json {
@@ -109,11 +154,14 @@ mod tests {
         cluster-name = "demo"
         cluster-dns-ip = "10.5.16.10"
         max-pods = 20
-        cluster-domain = "cluster.local"
+        log-level = 3
+        image-gc-high-threshold-percent = "80"
         [settings.kubernetes.node-labels]
         "eks.amazonaws.com/capacityType" = "SPOT"
         [settings.kubernetes.node-taints]
         spot = ["true:NoSchedule"]
+        [settings.kubernetes.eviction-hard]
+        "memory.available" = "15%"
         [settings.host-containers.admin]
         enabled = true
     "#;
@@ -125,6 +173,8 @@ mod tests {
         assert_eq!(config.cluster.name, "demo");
         assert_eq!(config.cluster_dns().to_string(), "10.5.16.10");
         assert_eq!(config.kubelet.config["maxPods"], 20);
+        assert_eq!(config.kubelet.config["evictionHard"]["memory.available"], "15%");
+        assert_eq!(config.kubelet.config["imageGCHighThresholdPercent"], 80);
         let flags = [
             "--node-labels=eks.amazonaws.com/capacityType=SPOT",
             "--register-with-taints=spot=true:NoSchedule",
@@ -150,10 +200,7 @@ mod tests {
     #[test]
     fn what_nobody_heeds_is_named() {
         let data = UserData::parse(SETTINGS.as_bytes()).unwrap();
-        assert_eq!(
-            data.ignored,
-            ["settings.host-containers", "settings.kubernetes.cluster-domain"]
-        );
+        assert_eq!(data.ignored, ["settings.host-containers", "settings.kubernetes.log-level"]);
         let other =
             UserData::parse(b"apiVersion: node.eks.aws/v1alpha1\nkind: NodeConfig").unwrap();
         assert!(other.ignored.is_empty() && other.configs.len() == 1);

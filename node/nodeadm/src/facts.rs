@@ -24,6 +24,8 @@ pub struct Facts {
     pub ipv6_address: Option<Ipv6Addr>,
     /// `amazonaws.com`
     pub domain: String,
+    /// As many as the kernel shows: fewer than the type's where CPU options say so.
+    pub cpus: u32,
     pub has_sys_resource: bool,
     pub has_apparmor: bool,
     pub has_crun: bool,
@@ -66,10 +68,17 @@ pub(crate) async fn from_imds(imds: &ImdsClient) -> Result<Facts, FetchError> {
         address: address.trim().parse().map_err(content)?,
         ipv6_address: ipv6.and_then(|it| it.trim().parse().ok()),
         domain: imds.required(api_imds::paths::DOMAIN).await?,
+        cpus: cpus(),
         has_sys_resource: linux_process::has_sys_resource(),
         has_apparmor: std::path::Path::new("/sys/kernel/security/apparmor").exists(),
         has_crun: std::path::Path::new("/usr/bin/crun").exists(),
     })
+}
+
+fn cpus() -> u32 {
+    let shown = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let count = shown.lines().filter(|it| it.starts_with("processor")).count();
+    u32::try_from(count).unwrap_or(1).max(1)
 }
 
 /// The private DNS name, which is the node's name. EC2 may need a moment to give one.

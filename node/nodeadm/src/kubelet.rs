@@ -41,7 +41,7 @@ fn configuration(config: &NodeConfig, facts: &Facts) -> Result<Value, Expression
     let mut value = base(config, facts);
     let machine = json!({
         "maxPods": max_pods,
-        "kubeReserved": kube_reserved(known, max_pods),
+        "kubeReserved": kube_reserved(facts.cpus, max_pods),
     });
     merge(&mut value, machine);
     merge(&mut value, Value::Object(config.kubelet.config.clone()));
@@ -68,15 +68,8 @@ fn max_pods(config: &NodeConfig, known: Option<&InstanceType>) -> Result<u32, Ex
     u32::try_from(value).map_err(out_of_range)
 }
 
-fn kube_reserved(known: Option<&InstanceType>, max_pods: u32) -> Value {
+fn kube_reserved(cpus: u32, max_pods: u32) -> Value {
     let memory = instance_types::kube_reserved_memory_mib(max_pods);
-    let cpus = known.map_or_else(
-        || {
-            std::thread::available_parallelism()
-                .map_or(1, |it| u32::try_from(it.get()).unwrap_or(1))
-        },
-        |it| it.vcpus,
-    );
     json!({
         "cpu": format!("{}m", instance_types::kube_reserved_cpu_millis(cpus)),
         "memory": format!("{memory}Mi"),
@@ -204,6 +197,9 @@ mod tests {
         assert_eq!(value["maxPods"], 29);
         assert_eq!(value["kubeReserved"]["memory"], "574Mi");
         assert_eq!(value["kubeReserved"]["cpu"], "70m");
+        let with_options = Facts { cpus: 1, ..facts() };
+        let value = configuration(&config(""), &with_options).unwrap();
+        assert_eq!((&value["kubeReserved"]["cpu"], &value["maxPods"]), (&json!("60m"), &json!(29)));
         assert_eq!(value["clusterDNS"][0], "10.100.0.10");
         assert_eq!(value["providerID"], "aws:///us-east-1a/i-0abc");
         assert_eq!(value["serverTLSBootstrap"], true);

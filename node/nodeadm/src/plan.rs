@@ -57,6 +57,7 @@ pub(crate) mod tests {
             address: Ipv4Addr::new(192, 168, 0, 12),
             ipv6_address: None,
             domain: "amazonaws.com".to_owned(),
+            cpus: 2,
             has_sys_resource: false,
             has_apparmor: false,
             has_crun: false,

@@ -3,6 +3,7 @@
 //! Lists are read to their last page: what is on the second one is as much there as the rest, and an
 //! instance that is not seen is one that nobody ends.
 
+mod placement_groups;
 mod profiles;
 mod reservations;
 mod templates;
@@ -293,6 +294,11 @@ fn alias_parameters(alias: &str, version: &str) -> Vec<String> {
                 format!("/aws/service/bottlerocket/aws-k8s-{version}/{arch}/{release}/image_id")
             })
             .into(),
+        windows if windows.starts_with("windows") => {
+            let year = windows.trim_start_matches("windows");
+            let name = format!("Windows_Server-{year}-English-Core-EKS_Optimized-{version}");
+            vec![format!("/aws/service/ami-windows-latest/{name}/image_id")]
+        }
         _ => Vec::new(),
     }
 }
@@ -346,7 +352,16 @@ mod tests {
                 "/aws/service/eks/optimized-ami/1.36/amazon-linux-2023/arm64/standard/amazon-eks-node-al2023-arm64-standard-1.36-v20261101/image_id"
             );
         }
-        assert!(alias_parameters("windows2022@latest", "1.36").is_empty());
+        assert_eq!(
+            alias_parameters("windows2022@latest", "1.36"),
+            [
+                "/aws/service/ami-windows-latest/Windows_Server-2022-English-Core-EKS_Optimized-1.36/image_id"
+            ]
+        );
+        assert_eq!(
+            alias_parameters("bottlerocket@v1.52.0", "1.36")[0],
+            "/aws/service/bottlerocket/aws-k8s-1.36/x86_64/1.52.0/image_id"
+        );
     }
 
     #[test]

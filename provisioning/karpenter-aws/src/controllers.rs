@@ -18,6 +18,7 @@ mod node_class;
 mod node_pool;
 mod observe;
 mod overlays;
+mod placement_groups;
 mod provisioner;
 mod registrations;
 mod repair;
@@ -50,11 +51,14 @@ use tracing::warn;
 
 use self::{drift::Placed, events::Events, launch::Launched, registrations::Registrations};
 use crate::{
-    Market,
+    Group, Market,
     cloud::{Cloud, Offered, SpotPrices},
     metrics::Metrics,
     offers,
 };
+
+/// Placement group (or nothing), type, zone, capacity type; `*` stands for all of these three.
+type Lack = (String, String, String, String);
 
 /// How long an offering that ran out of capacity is left alone (upstream's ICE cache).
 const UNAVAILABLE: Duration = Duration::from_secs(180);
@@ -232,8 +236,10 @@ pub(crate) struct Context {
     pub(crate) offered: Mutex<Option<Offered>>,
     /// What Spot costs: by type and zone, and since when it is known.
     pub(crate) spot: Mutex<Option<(Timestamp, SpotPrices)>>,
-    /// (type, zone, capacity type), and until when; `*` stands for all.
-    unavailable: Mutex<BTreeMap<(String, String, String), Timestamp>>,
+    /// What cannot be had, and until when.
+    unavailable: Mutex<BTreeMap<Lack, Timestamp>>,
+    /// By what selects them.
+    groups: Mutex<BTreeMap<String, Group>>,
     /// By the id of a capacity reservation: for how many instances more it has room.
     reservations: Mutex<BTreeMap<String, u32>>,
     /// By the uid of the claim: what was launched for it, until the store says so too.
@@ -279,6 +285,7 @@ impl Context {
             spot: Mutex::default(),
             offered: Mutex::default(),
             unavailable: Mutex::default(),
+            groups: Mutex::default(),
             reservations: Mutex::default(),
             launched: Mutex::default(),
             registrations: Mutex::default(),
@@ -456,6 +463,7 @@ impl Context {
     ) -> Option<Arc<[InstanceType]>> {
         let status = class.status.as_ref()?;
         let offered = self.offered.lock().clone()?;
+        let group = self.group_of(class).ok()?;
         let spot = self.spot.lock().as_ref().map(|(_, it)| it.clone()).unwrap_or_default();
         let market = Market {
             region: self.cloud.aws.region().to_owned(),
@@ -463,21 +471,31 @@ impl Context {
             // Where EC2 tells prices, a pool without one is not sold.
             spot_share: self.config.spot_share.filter(|_| spot.is_empty()),
             spot,
-            unavailable: self.unavailable(),
+            unavailable: self.unavailable(group.as_ref().map_or("", |it| &it.id)),
             reservations: self.reserved(status, kept),
+            group,
         };
         offers(class, market, |name| offered.iter().any(|it| **it == *name))
     }
 
-    fn unavailable(&self) -> Vec<(String, String, String)> {
+    /// In a placement group, or outside of any.
+    fn unavailable(&self, group: &str) -> Vec<(String, String, String)> {
         let now = self.clock.now();
         let mut unavailable = self.unavailable.lock();
         unavailable.retain(|_, until| *until > now);
-        unavailable.keys().cloned().collect()
+        let here = unavailable.keys().filter(|it| it.0 == group);
+        here.map(|(_, kind, zone, way)| (kind.clone(), zone.clone(), way.clone())).collect()
     }
 
-    pub(crate) fn mark_unavailable(&self, kind: &str, zone: &str, capacity_type: &str) {
-        let key = (kind.to_owned(), zone.to_owned(), capacity_type.to_owned());
+    /// `group`: the placement group where it cannot be had, or nothing.
+    pub(crate) fn mark_unavailable(
+        &self,
+        group: &str,
+        kind: &str,
+        zone: &str,
+        capacity_type: &str,
+    ) {
+        let key = [group, kind, zone, capacity_type].map(str::to_owned).into();
         self.unavailable.lock().insert(key, clock::later(self.clock.now(), UNAVAILABLE));
     }
 

@@ -61,10 +61,24 @@ fn instance_type(it: &InstanceType, kubelet: &Kubelet, market: &Market) -> Optio
     Some(Kind {
         name: it.name.into(),
         labels: labels_of(it, &market.region),
-        offerings: offerings.chain(reserved).collect(),
+        offerings: offerings.chain(reserved).flat_map(|it| placed(it, market)).collect(),
         capacity,
         allocatable,
     })
+}
+
+/// One offering for each partition of the placement group, as pods may spread over them.
+fn placed(mut offering: Offering, market: &Market) -> Vec<Offering> {
+    let Some(group) = &market.group else { return vec![offering] };
+    offering.labels.insert(labels::PLACEMENT_GROUP_ID.to_owned(), group.id.clone());
+    let Some(partitions) = group.partitions else { return vec![offering] };
+    let in_one = |number: u32| {
+        let mut offering = offering.clone();
+        let label = labels::PLACEMENT_GROUP_PARTITION.to_owned();
+        offering.labels.insert(label, number.to_string());
+        offering
+    };
+    (1..=partitions).map(in_one).collect()
 }
 
 fn offering_of(room: &Reserved, zone: &Zone, on_demand: f64) -> Offering {
@@ -197,6 +211,7 @@ fn generation(family: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Group;
 
     fn market() -> Market {
         let zone = Zone { name: "us-east-1a".to_owned(), id: Some("use1-az1".to_owned()) };
@@ -245,6 +260,22 @@ mod tests {
         let it = all.iter().find(|it| &*it.name == "m5.large").unwrap();
         assert_eq!(it.offerings.len(), 2);
         assert!((it.offerings[1].price - 0.4 * 0.096).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_type_is_offered_in_each_partition_of_its_placement_group() {
+        let group = |partitions| Some(Group { id: "pg-1".to_owned(), partitions });
+        let of = |partitions| {
+            let market = Market { group: group(partitions), ..market() };
+            let all = instance_types(&Kubelet::default(), &market);
+            all.iter().find(|it| &*it.name == "m5.large").unwrap().offerings.clone()
+        };
+        let whole = of(None);
+        assert_eq!(whole.len(), 1);
+        assert_eq!(whole[0].labels[labels::PLACEMENT_GROUP_ID], "pg-1");
+        let in_parts = of(Some(3));
+        let numbers = in_parts.iter().map(|it| &it.labels[labels::PLACEMENT_GROUP_PARTITION]);
+        assert_eq!(numbers.collect::<Vec<_>>(), ["1", "2", "3"]);
     }
 
     #[test]

@@ -4,9 +4,11 @@
 
 use std::collections::BTreeMap;
 
-use api_kube::karpenter::Ec2NodeClass;
+use api_kube::karpenter::{BlockDeviceMapping, Ec2NodeClass};
 use resources::{Amounts, Quantity};
 use serde_json::Value;
+
+use crate::user_data;
 
 /// See the module.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -18,7 +20,7 @@ pub struct Kubelet {
     pub kube_reserved: BTreeMap<String, i64>,
     /// `memory.available` of the hard eviction threshold: bytes, or a share.
     pub eviction_memory: Option<Threshold>,
-    /// Bytes of the root volume; 20 GiB where the class says nothing.
+    /// Bytes of the volume that pods' data are on; 20 GiB where the class says nothing.
     pub root_volume: Option<i64>,
     /// Local disks are the node's storage.
     pub uses_instance_store: bool,
@@ -34,10 +36,12 @@ impl Kubelet {
     pub fn of(class: &Ec2NodeClass) -> Self {
         let spec = &class.spec;
         let settings = spec.kubelet.as_ref().unwrap_or(&Value::Null);
+        let family = user_data::family(class);
         let number = |name: &str| settings[name].as_u64().and_then(|it| u32::try_from(it).ok());
         let mut kubelet = Self {
             max_pods: number("maxPods"),
-            pods_per_core: number("podsPerCore"),
+            // Bottlerocket has no such setting.
+            pods_per_core: number("podsPerCore").filter(|_| family != "Bottlerocket"),
             uses_instance_store: spec.instance_store_policy.as_deref() == Some("RAID0"),
             ..Self::default()
         };
@@ -48,10 +52,25 @@ impl Kubelet {
         let threshold = settings["evictionHard"]["memory.available"].as_str();
         kubelet.eviction_memory = threshold.and_then(parse_threshold);
         let mut mappings = spec.block_device_mappings.iter();
-        let root = mappings.clone().find(|it| it.root_volume == Some(true)).or(mappings.next());
+        let is_data = |it: &&BlockDeviceMapping| it.device_name.as_deref() == data_device(family);
+        let root = mappings.clone().find(|it| it.root_volume == Some(true));
+        let root = root.or_else(|| match family {
+            // Nobody knows what an image of the user's does with its volumes.
+            "Custom" => mappings.next_back(),
+            _ => mappings.find(is_data),
+        });
         let size = root.and_then(|it| it.ebs.as_ref()?.volume_size.as_deref());
         kubelet.root_volume = size.and_then(|it| it.parse::<Quantity>().ok()).map(|it| it.value());
         kubelet
+    }
+}
+
+/// Where images of a family keep pods' data.
+fn data_device(family: &str) -> Option<&'static str> {
+    match family {
+        "Bottlerocket" => Some("/dev/xvdb"),
+        "Custom" => None,
+        _ => Some("/dev/xvda"),
     }
 }
 
@@ -69,5 +88,33 @@ fn parse_threshold(text: &str) -> Option<Threshold> {
     match text.strip_suffix('%') {
         Some(percent) => percent.parse().ok().map(Threshold::Percent),
         None => text.parse::<Quantity>().ok().map(|it| Threshold::Bytes(it.value())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn of(family: &str, mappings: Value) -> Option<i64> {
+        let class = json!({ "metadata": { "name": "a" }, "spec": { "amiFamily": family,
+            "blockDeviceMappings": mappings, "kubelet": { "podsPerCore": 2 } } });
+        let found = Kubelet::of(&serde_json::from_value(class).unwrap());
+        assert_eq!(found.pods_per_core.is_none(), family == "Bottlerocket");
+        found.root_volume.map(|it| it >> 30)
+    }
+
+    #[test]
+    fn pods_have_the_volume_that_the_familys_images_keep_their_data_on() {
+        let two = json!([{ "deviceName": "/dev/xvda", "ebs": { "volumeSize": "4Gi" } },
+            { "deviceName": "/dev/xvdb", "ebs": { "volumeSize": "80Gi" } }]);
+        assert_eq!(of("Bottlerocket", two.clone()), Some(80));
+        assert_eq!(of("AL2023", two.clone()), Some(4));
+        assert_eq!(of("Custom", two.clone()), Some(80));
+        let mut flagged = two;
+        flagged[0]["rootVolume"] = json!(true);
+        assert_eq!(of("Bottlerocket", flagged), Some(4));
+        assert_eq!(of("Bottlerocket", json!([])), None, "the default");
     }
 }

@@ -5,8 +5,7 @@
 //! `karpenter-core`'s.
 //!
 //! Upstream: kubernetes-sigs/karpenter and aws/karpenter-provider-aws (v1.14). Deviation: no
-//! Capacity Blocks and interruptible reservations; of the families of images AL2023 and
-//! Custom; On-Demand prices are those of the table, not the Price List's.
+//! Capacity Blocks and interruptible reservations; no Windows; On-Demand prices are those of the table, not the Price List's.
 
 use api_kube as _;
 
@@ -26,7 +25,7 @@ pub use self::{
     controllers::{Config, FeatureGates, run},
     instance_type::instance_types,
     kubelet::Kubelet,
-    market::{Market, Reserved, Zone},
+    market::{Group, Market, Reserved, Zone},
     metrics::Metrics,
     offers::{is_ready, offers},
 };

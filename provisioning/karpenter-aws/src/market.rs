@@ -21,6 +21,14 @@ pub struct Reserved {
     pub left: u32,
 }
 
+/// The placement group that a class's instances are launched into.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    pub id: String,
+    /// How many, where it has partitions.
+    pub partitions: Option<u32>,
+}
+
 /// See the module. On-Demand prices are AWS's for us-east-1.
 #[derive(Clone, Debug, Default)]
 pub struct Market {
@@ -33,6 +41,7 @@ pub struct Market {
     pub spot_share: Option<f64>,
     /// Room that is paid for already.
     pub reservations: Vec<Reserved>,
+    pub group: Option<Group>,
     /// Types and zones that a type is not offered in, or whose capacity ran out: (type, zone,
     /// capacity type); `*` stands for all of them.
     pub unavailable: Vec<(String, String, String)>,

@@ -1,9 +1,12 @@
 //! What an instance is told at its first boot, by family of its image.
 //!
-//! Deviation: AL2023 and Custom only; the other families' forms (shell, TOML, PowerShell) are
-//! refused by the class's condition.
+//! Deviation: no PowerShell: Windows cannot be run here, and the class's condition says so.
 
+mod bottlerocket;
 mod mime;
+mod shell;
+
+use std::net::IpAddr;
 
 use api_kube::karpenter::{Ec2NodeClass, taints};
 use aws_eks::Cluster;
@@ -23,29 +26,52 @@ pub(crate) fn family(class: &Ec2NodeClass) -> &str {
         Some("al2023") => "AL2023",
         Some("al2") => "AL2",
         Some("bottlerocket") => "Bottlerocket",
+        Some("windows2019") => "Windows2019",
+        Some("windows2022") => "Windows2022",
+        Some("windows2025") => "Windows2025",
         _ => "Custom",
     }
 }
 
-/// In base64, as launch templates want it; `None`: the family is not known here.
+/// In base64, as launch templates want it; what is wrong where there is none.
 pub(crate) fn render(
     class: &Ec2NodeClass,
     cluster: &Cluster,
     node_labels: &[(String, String)],
     max_pods: i64,
-) -> Option<String> {
-    match family(class) {
-        "Custom" => Some(STANDARD.encode(class.spec.user_data.as_deref().unwrap_or_default())),
+) -> Result<String, String> {
+    let theirs = class.spec.user_data.as_deref();
+    let text = match family(class) {
+        "Custom" => theirs.unwrap_or_default().to_owned(),
         "AL2023" => {
             let config = node_config(class, cluster, node_labels, max_pods);
             let config = serde_json::to_string_pretty(&config).unwrap_or_default();
-            let theirs = class.spec.user_data.as_deref().filter(|it| !it.is_empty());
-            // What comes later counts: Karpenter's own is the last.
-            let mut parts = theirs.map(parts).unwrap_or_default();
-            parts.push(mime::Part::new(NODE_CONFIG, &config));
-            Some(STANDARD.encode(mime::joined(&parts)))
+            after(theirs, NODE_CONFIG, &config)
         }
-        _ => None,
+        "AL2" => {
+            let script = shell::script(class, cluster, node_labels, max_pods);
+            after(theirs, SCRIPT, &script)
+        }
+        "Bottlerocket" => bottlerocket::render(class, cluster, node_labels, max_pods)?,
+        other => return Err(format!("no user data is known for {other}")),
+    };
+    Ok(STANDARD.encode(text))
+}
+
+/// What comes later counts: Karpenter's own is the last.
+fn after(theirs: Option<&str>, kind: &str, own: &str) -> String {
+    let mut parts = theirs.filter(|it| !it.is_empty()).map(parts).unwrap_or_default();
+    parts.push(mime::Part::new(kind, own));
+    mime::joined(&parts)
+}
+
+/// The address of the cluster's DNS: the tenth of its Services.
+fn cluster_dns(cluster: &Cluster) -> Option<String> {
+    let network = &cluster.kubernetes_network_config;
+    let cidr = network.service_ipv4_cidr.as_ref().or(network.service_ipv6_cidr.as_ref())?;
+    match cidr.split_once('/')?.0.parse().ok()? {
+        IpAddr::V4(it) => Some(std::net::Ipv4Addr::from(u32::from(it) + 10).to_string()),
+        IpAddr::V6(it) => Some(std::net::Ipv6Addr::from(u128::from(it) + 10).to_string()),
     }
 }
 

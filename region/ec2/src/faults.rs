@@ -25,6 +25,10 @@ pub(crate) fn no_such<T: Record>(id: &str) -> Fault {
             "InvalidLaunchTemplateId.NotFound",
             format!("The launch template ID '{id}' does not exist."),
         ),
+        "placement-group" => Fault::new(
+            "InvalidPlacementGroup.Unknown",
+            format!("The placement group '{id}' is unknown."),
+        ),
         "security-group" => {
             Fault::new("InvalidGroup.NotFound", format!("The security group '{id}' does not exist"))
         }

@@ -4,6 +4,7 @@
 //! became is reported by whoever runs the hosts ([`reports`]).
 
 pub(crate) mod attributes;
+pub(crate) mod cpu;
 pub(crate) mod describe;
 pub(crate) mod fleet;
 pub(crate) mod interfaces;

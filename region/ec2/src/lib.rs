@@ -27,6 +27,7 @@ pub mod names;
 mod nat_gateways;
 mod network_acls;
 mod network_interfaces;
+mod placement_groups;
 mod prefix_lists;
 mod query;
 pub mod records;

@@ -9,6 +9,7 @@ mod ipv6_addresses;
 mod permissions;
 mod private_addresses;
 mod shape;
+mod tracking;
 mod trunks;
 
 use std::collections::BTreeSet;
@@ -30,6 +31,7 @@ pub(crate) use self::{
     permissions::{create_permission, delete_permission, describe_permissions},
     private_addresses::{assign, unassign},
     shape::{answer, association, groups},
+    tracking::{answer as tracking_answer, of as connection_tracking},
     trunks::{associate_trunk, describe_trunk_associations, disassociate_trunk, release_branches},
 };
 use crate::{
@@ -37,7 +39,7 @@ use crate::{
     addressing::Pool,
     client_tokens, faults, names,
     query::{self, query_of},
-    records::{NetworkInterface, Subnet, Tags},
+    records::{ConnectionTracking, NetworkInterface, Subnet, Tags},
     state::State,
     tagging,
 };
@@ -78,6 +80,7 @@ pub(crate) struct Wanted {
     pub requester: Option<String>,
     /// `interface` if nothing is said.
     pub interface_type: Option<String>,
+    pub tracking: Option<ConnectionTracking>,
     pub tags: Tags,
 }
 
@@ -134,12 +137,13 @@ fn made(
         description: request.description.unwrap_or_default(),
         requester,
         interface_type,
+        tracking: connection_tracking(request.connection_tracking_specification)?,
         tags,
     };
     Ok(make(state, &request.subnet_id, wanted)?.id)
 }
 
-fn interface_type(asked: Option<&str>) -> Result<Option<String>, Fault> {
+pub(crate) fn interface_type(asked: Option<&str>) -> Result<Option<String>, Fault> {
     match asked {
         None | Some("interface" | "trunk" | "branch") => Ok(asked.map(str::to_owned)),
         Some("efa" | "efa-only") => {
@@ -239,6 +243,7 @@ pub(crate) fn make(
         ipv6_prefixes,
         security_groups,
         source_dest_check: true,
+        tracking: wanted.tracking,
         public_addresses: Vec::new(),
         attachment: None,
         requester: wanted.requester,

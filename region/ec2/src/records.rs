@@ -8,6 +8,7 @@ mod compute;
 mod gateway;
 mod network;
 mod network_acl;
+mod placement_group;
 mod prefix_list;
 mod security_group;
 mod template;
@@ -17,7 +18,7 @@ use std::collections::BTreeMap;
 pub use self::{
     capacity_reservation::{CapacityReservation, Preference, ReservationState},
     compute::{
-        BlockDevice, HostReport, Image, Instance, InstanceState, Interruption, KeyPair,
+        BlockDevice, Cpus, HostReport, Image, Instance, InstanceState, Interruption, KeyPair,
         MetadataOptions, Profile, Snapshot, StateReason, StatusCheck, Token,
     },
     gateway::{
@@ -25,11 +26,12 @@ pub use self::{
         NatGateway, Route, RouteTable, RouteTableAssociation, RouteTarget, VpcEndpoint,
     },
     network::{
-        Attachment, CidrAssociation, DhcpOptions, InterfacePermission, Ipv6CidrAssociation,
-        NetworkInterface, PublicAddress, Reservation, ReservationType, Subnet, TrunkAssociation,
-        Vpc,
+        Attachment, CidrAssociation, ConnectionTracking, DhcpOptions, InterfacePermission,
+        Ipv6CidrAssociation, NetworkInterface, PublicAddress, Reservation, ReservationType, Subnet,
+        TrunkAssociation, Vpc,
     },
     network_acl::{AclPeer, NetworkAcl, NetworkAclAssociation, NetworkAclEntry},
+    placement_group::{Placed, PlacementGroup, Strategy},
     prefix_list::{PrefixList, PrefixListEntry},
     security_group::{Direction, Peer, Rule, SecurityGroup},
     template::{LaunchTemplate, TemplateVersion},

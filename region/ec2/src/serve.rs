@@ -11,8 +11,8 @@ use std::sync::Arc;
 use crate::{
     Ec2, capacity_reservations, dhcp_options, egress_only_internet_gateways, elastic_ips, faults,
     images, instances, internet_gateways, key_pairs, launch_templates, managed, nat_gateways,
-    network_acls, network_interfaces, prefix_lists, route, route_tables, security_groups,
-    snapshots, spot, subnets, tags, targets, types, vpc_endpoints, vpcs, zones,
+    network_acls, network_interfaces, placement_groups, prefix_lists, route, route_tables,
+    security_groups, snapshots, spot, subnets, tags, targets, types, vpc_endpoints, vpcs, zones,
 };
 
 macro_rules! targets {
@@ -215,6 +215,9 @@ serve! {
     capacity_reservation::DescribeCapacityReservations dry: read capacity_reservations::describe, [any];
     capacity_reservation::ModifyCapacityReservation dry: write capacity_reservations::modify, [id capacity_reservation_id];
     capacity_reservation::CancelCapacityReservation dry: write capacity_reservations::cancel, [id capacity_reservation_id];
+    placement_group::CreatePlacementGroup dry: write placement_groups::create, [new "placement-group"];
+    placement_group::DeletePlacementGroup dry: write placement_groups::delete, [by placement_groups::delete_targets];
+    placement_group::DescribePlacementGroups dry: read placement_groups::describe, [any];
     run_instances::RunInstances dry: write instances::run::run, [by instances::rights::targets];
     fleet::CreateFleet dry: write instances::fleet::create, [by instances::fleet::targets];
     spot::DescribeSpotPriceHistory dry: read spot::describe_prices, [any];

@@ -212,6 +212,7 @@ impl Ec2 {
         let caller =
             Caller::service("ec2.amazonaws.com", self.account(), self.region(), self.0.clock.now());
         self.write(&caller, |call, state| {
+            instances::volumes::settle(call, state)?;
             let settled = network_interfaces::settle(call, state)?;
             let interrupted = spot::settle(call, state)?;
             let reserved = capacity_reservations::settle(call, state)?;

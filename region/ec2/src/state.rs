@@ -19,8 +19,8 @@ use crate::{
     records::{
         Attachment, CapacityReservation, DhcpOptions, EgressOnlyInternetGateway, ElasticIp, Image,
         Instance, InternetGateway, KeyPair, LaunchTemplate, NatGateway, NetworkAcl,
-        NetworkInterface, PrefixList, RouteTable, SecurityGroup, Snapshot, Subnet, Tags, Token,
-        Vpc, VpcEndpoint,
+        NetworkInterface, PlacementGroup, PrefixList, RouteTable, SecurityGroup, Snapshot, Subnet,
+        Tags, Token, Vpc, VpcEndpoint,
     },
 };
 
@@ -186,6 +186,7 @@ tables! {
     network_interfaces: NetworkInterface,
     instances: Instance,
     capacity_reservations: CapacityReservation,
+    placement_groups: PlacementGroup,
     launch_templates: LaunchTemplate,
     images: Image,
     snapshots: Snapshot,

@@ -24,8 +24,9 @@ pub(crate) fn of_id(config: &Config, state: &State, id: &str) -> Target {
     let found = state.all_tags().find(|(_, it, _)| *it == id);
     let Some((kind, _, tags)) = found else { return Target::resource(config.arn("*", id)) };
     let pair = state.key_pairs.get(id).map(|it| it.name.as_str());
-    let arn = match (kind, pair) {
-        // Policies know key pairs by their names, and images of all accounts.
+    let named = pair.or_else(|| state.placement_groups.get(id).map(|it| it.name.as_str()));
+    let arn = match (kind, named) {
+        // Policies know key pairs and placement groups by their names, and images of all accounts.
         (_, Some(name)) => config.arn(kind, name),
         ("image" | "snapshot", _) => format!("arn:aws:ec2:{}::{kind}/{id}", config.region),
         _ => config.arn(kind, id),
@@ -65,6 +66,12 @@ fn facts(config: &Config, state: &State, id: &str) -> Vec<(&'static str, String)
             vpc(&interface.vpc_id),
             ("ec2:Subnet", config.arn("subnet", &interface.subnet_id)),
             ("ec2:AvailabilityZone", interface.zone.clone()),
+        ];
+    }
+    if let Some(group) = state.placement_groups.get(id) {
+        return vec![
+            ("ec2:PlacementGroupName", group.name.clone()),
+            ("ec2:PlacementGroupStrategy", group.strategy.name().to_owned()),
         ];
     }
     let Some(instance) = state.instances.get(id) else { return Vec::new() };

@@ -15,7 +15,10 @@ use instance_types::{Arch, Hypervisor, InstanceType};
 
 use crate::{
     Call,
+    instances::cpu,
+    placement_groups,
     query::{self, Values, maybe, one},
+    records::Cpus,
     state::State,
 };
 
@@ -60,6 +63,13 @@ fn attribute(facts: &InstanceType, name: &str) -> Values {
         "hypervisor" => maybe(hypervisor(facts)),
         "processor-info.supported-architecture" => one(facts.arch.as_str()),
         "vcpu-info.default-vcpus" => one(facts.vcpus),
+        "vcpu-info.default-cores" => one(Cpus::of(facts).cores),
+        "vcpu-info.default-threads-per-core" => one(Cpus::of(facts).threads_per_core),
+        "vcpu-info.valid-cores" => query::many(cpu::valid_cores(facts)),
+        "vcpu-info.valid-threads-per-core" => query::many(cpu::valid_threads(facts)),
+        "placement-group-info.supported-strategies" => {
+            query::many(placement_groups::strategies(facts))
+        }
         "memory-info.size-in-mib" => one(facts.memory_mib),
         "network-info.maximum-network-interfaces" => one(facts.enis),
         "network-info.ipv4-addresses-per-interface" => one(facts.ipv4_per_eni),
@@ -91,8 +101,8 @@ fn hypervisor(facts: &InstanceType) -> Option<&'static str> {
 #[expect(clippy::cast_precision_loss, reason = "megahertz and megabits are small")]
 fn answer(facts: &'static InstanceType) -> InstanceTypeInfo {
     let texts = |it: &[&str]| it.iter().map(ToString::to_string).collect::<Vec<_>>();
-    let threads = if facts.vcpus >= 2 { 2 } else { 1 };
-    let cores = i64::from(facts.vcpus) / threads;
+    let cpus = Cpus::of(facts);
+    let whole_numbers = |all: Vec<u32>| all.into_iter().map(i64::from).collect();
     InstanceTypeInfo {
         instance_type: Some(facts.name.to_owned()),
         current_generation: Some(is_current(facts)),
@@ -109,10 +119,10 @@ fn answer(facts: &'static InstanceType) -> InstanceTypeInfo {
         }),
         v_cpu_info: Some(VCpuInfo {
             default_v_cpus: Some(facts.vcpus.into()),
-            default_cores: Some(cores),
-            default_threads_per_core: Some(threads),
-            valid_cores: vec![cores],
-            valid_threads_per_core: (1..=threads).collect(),
+            default_cores: Some(cpus.cores.into()),
+            default_threads_per_core: Some(cpus.threads_per_core.into()),
+            valid_cores: whole_numbers(cpu::valid_cores(facts)),
+            valid_threads_per_core: whole_numbers(cpu::valid_threads(facts)),
         }),
         memory_info: Some(MemoryInfo { size_in_mi_b: whole(facts.memory_mib) }),
         instance_storage_supported: Some(facts.local_nvme_gb > 0),
@@ -131,7 +141,10 @@ fn answer(facts: &'static InstanceType) -> InstanceTypeInfo {
         network_info: Some(network(facts)),
         gpu_info: gpu(facts),
         placement_group_info: Some(PlacementGroupInfo {
-            supported_strategies: texts(&["cluster", "partition", "spread"]),
+            supported_strategies: placement_groups::strategies(facts)
+                .into_iter()
+                .map(str::to_owned)
+                .collect(),
         }),
         burstable_performance_supported: Some(facts.family().starts_with('t')),
         dedicated_hosts_supported: Some(false),

@@ -22,20 +22,25 @@ pub(crate) const PRIVATE_SYSCTLS: [&str; 6] = [
     "kernel/keys/root_maxbytes",
 ];
 
-/// Two threads per core, as EC2's x86 types have.
-const THREADS_PER_CORE: u32 = 2;
+/// An instance's processors.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cpus {
+    pub(crate) count: u32,
+    /// Two, as most of EC2's x86 types have, or one.
+    pub(crate) threads_per_core: u32,
+}
 
 /// Writes everything that is bound into the instance below `folder`.
-pub(crate) fn generate(folder: &Path, vcpus: u32, memory_bytes: u64) -> Result<(), FileError> {
+pub(crate) fn generate(folder: &Path, cpus: Cpus, memory_bytes: u64) -> Result<(), FileError> {
     make_folder(folder)?;
     write(&folder.join("meminfo"), meminfo(memory_bytes).as_bytes())?;
     // The machine's swap is none of the instance's: a kubelet does not start where there is some.
     write(&folder.join("swaps"), b"Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n")?;
     let host = fs::read_to_string("/proc/cpuinfo")
         .map_err(FileError::io("read", Path::new("/proc/cpuinfo")))?;
-    write(&folder.join("cpuinfo"), cpuinfo(&host, vcpus).as_bytes())?;
-    tree(&folder.join("cpu"), &cpu_files(vcpus))?;
-    tree(&folder.join("node"), &node_files(vcpus, memory_bytes))?;
+    write(&folder.join("cpuinfo"), cpuinfo(&host, cpus).as_bytes())?;
+    tree(&folder.join("cpu"), &cpu_files(cpus))?;
+    tree(&folder.join("node"), &node_files(cpus, memory_bytes))?;
     for name in PRIVATE_SYSCTLS {
         private_sysctl(folder, name)?;
     }
@@ -103,7 +108,8 @@ fn meminfo(bytes: u64) -> String {
 }
 
 /// The first processor of the machine, as often as the instance has vCPUs.
-fn cpuinfo(host: &str, vcpus: u32) -> String {
+fn cpuinfo(host: &str, cpus: Cpus) -> String {
+    let Cpus { count: vcpus, threads_per_core } = cpus;
     let sample = host.split("\n\n").next().unwrap_or_default();
     let mut text = String::new();
     for cpu in 0..vcpus {
@@ -111,11 +117,11 @@ fn cpuinfo(host: &str, vcpus: u32) -> String {
             let (key, _) = line.split_once(':').unwrap_or((line, ""));
             let value = match key.trim() {
                 "processor" => Some(cpu),
-                "core id" => Some(cpu / THREADS_PER_CORE),
+                "core id" => Some(cpu / threads_per_core),
                 "apicid" | "initial apicid" => Some(cpu),
                 "physical id" => Some(0),
                 "siblings" => Some(vcpus),
-                "cpu cores" => Some(vcpus.div_ceil(THREADS_PER_CORE)),
+                "cpu cores" => Some(vcpus.div_ceil(threads_per_core)),
                 _ => None,
             };
             match value {
@@ -132,16 +138,17 @@ fn range(vcpus: u32) -> String {
     if vcpus <= 1 { "0\n".to_owned() } else { format!("0-{}\n", vcpus - 1) }
 }
 
-fn cpu_files(vcpus: u32) -> Vec<(String, String)> {
+fn cpu_files(cpus: Cpus) -> Vec<(String, String)> {
+    let Cpus { count: vcpus, threads_per_core } = cpus;
     let mut files: Vec<_> =
         ["online", "possible", "present"].map(|name| (name.to_owned(), range(vcpus))).to_vec();
     files.push(("offline".to_owned(), "\n".to_owned()));
     files.push(("isolated".to_owned(), "\n".to_owned()));
     files.push(("kernel_max".to_owned(), format!("{}\n", vcpus.max(1) - 1)));
     for cpu in 0..vcpus {
-        let core = cpu / THREADS_PER_CORE;
-        let first = core * THREADS_PER_CORE;
-        let last = (first + THREADS_PER_CORE).min(vcpus) - 1;
+        let core = cpu / threads_per_core;
+        let first = core * threads_per_core;
+        let last = (first + threads_per_core).min(vcpus) - 1;
         let siblings = if first == last { format!("{first}") } else { format!("{first}-{last}") };
         let topology = [
             ("core_id", core.to_string()),
@@ -161,7 +168,7 @@ fn cpu_files(vcpus: u32) -> Vec<(String, String)> {
 }
 
 /// One NUMA node. A kubelet counts its `cpuN` folders and reads `meminfo` and `distance`.
-fn node_files(vcpus: u32, memory_bytes: u64) -> Vec<(String, String)> {
+fn node_files(cpus: Cpus, memory_bytes: u64) -> Vec<(String, String)> {
     let kib = memory_bytes / 1024;
     let memory = format!(
         "Node 0 MemTotal: {kib} kB\nNode 0 MemFree: {} kB\nNode 0 HugePages_Total: 0\n",
@@ -173,14 +180,14 @@ fn node_files(vcpus: u32, memory_bytes: u64) -> Vec<(String, String)> {
         ("possible".to_owned(), "0\n".to_owned()),
         ("has_cpu".to_owned(), "0\n".to_owned()),
         ("has_memory".to_owned(), "0\n".to_owned()),
-        ("node0/cpulist".to_owned(), range(vcpus)),
+        ("node0/cpulist".to_owned(), range(cpus.count)),
         ("node0/distance".to_owned(), "10\n".to_owned()),
         ("node0/meminfo".to_owned(), memory),
         (format!("{pages}/nr_hugepages"), "0\n".to_owned()),
         (format!("{pages}/free_hugepages"), "0\n".to_owned()),
         (format!("{pages}/surplus_hugepages"), "0\n".to_owned()),
     ];
-    for (name, content) in cpu_files(vcpus) {
+    for (name, content) in cpu_files(cpus) {
         if name.starts_with("cpu") {
             files.push((format!("node0/{name}"), content));
         }
@@ -196,7 +203,7 @@ mod tests {
     fn sixteen_processors_are_shown_where_the_machine_has_one() {
         let host =
             "processor\t: 0\nmodel name\t: X: Y\nsiblings\t: 1\ncore id\t\t: 0\n\nprocessor\t: 1\n";
-        let text = cpuinfo(host, 16);
+        let text = cpuinfo(host, Cpus { count: 16, threads_per_core: 2 });
         assert_eq!(text.matches("processor\t:").count(), 16);
         assert_eq!(text.matches("model name\t: X: Y").count(), 16);
         assert!(text.contains("processor\t: 15\n"));
@@ -213,11 +220,22 @@ mod tests {
 
     #[test]
     fn a_core_has_two_threads_and_the_last_of_an_odd_number_one() {
-        let files = cpu_files(3);
+        let files = cpu_files(Cpus { count: 3, threads_per_core: 2 });
         let file = |name: &str| files.iter().find(|(it, _)| it == name).unwrap().1.clone();
         assert_eq!(file("online"), "0-2\n");
         assert_eq!(file("cpu1/topology/thread_siblings_list"), "0-1\n");
         assert_eq!(file("cpu2/topology/thread_siblings_list"), "2\n");
         assert_eq!(file("cpu2/topology/core_id"), "1\n");
+    }
+
+    #[test]
+    fn with_one_thread_each_processor_is_a_core() {
+        let cpus = Cpus { count: 2, threads_per_core: 1 };
+        let files = cpu_files(cpus);
+        let file = |name: &str| files.iter().find(|(it, _)| it == name).unwrap().1.clone();
+        assert_eq!(file("cpu1/topology/core_id"), "1\n");
+        assert_eq!(file("cpu1/topology/thread_siblings_list"), "1\n");
+        let text = cpuinfo("processor\t: 0\ncpu cores\t: 4\n", cpus);
+        assert_eq!(text.matches("cpu cores\t: 2").count(), 2, "{text}");
     }
 }

@@ -210,7 +210,8 @@ pub(crate) fn prepare(spec: &HostSpec) -> Result<(), FileError> {
         make_folder(&spec.path(name))?;
     }
     let facts = spec.path("facts");
-    facts::generate(&facts, spec.vcpus, spec.memory_bytes)?;
+    let cpus = facts::Cpus { count: spec.vcpus, threads_per_core: spec.threads_per_core };
+    facts::generate(&facts, cpus, spec.memory_bytes)?;
     write(&facts.join("boot_id"), format!("{}\n", entropy::uuid()).as_bytes())?;
     let etc = spec.upper().join("etc");
     // What the instance has put in its place (a link, or nothing) is no place to write to.

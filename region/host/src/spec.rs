@@ -15,6 +15,8 @@ pub struct HostSpec {
     /// The EC2 private DNS name.
     pub hostname: String,
     pub vcpus: u32,
+    #[serde(default = "HostSpec::two")]
+    pub threads_per_core: u32,
     pub memory_bytes: u64,
     /// The instance's own folder, on a real file system.
     pub folder: PathBuf,
@@ -64,6 +66,10 @@ impl HostSpec {
     /// The arguments that make the binary an init.
     pub fn default_init() -> Vec<String> {
         ["run", "init"].map(str::to_owned).to_vec()
+    }
+
+    fn two() -> u32 {
+        2
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {

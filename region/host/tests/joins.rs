@@ -264,6 +264,7 @@ async fn join(hosts: &Hosts, router: &Router, base: &Path, id: &str, scope: &Sco
         instance_id: id.to_owned(),
         hostname: NODE_NAME.to_owned(),
         vcpus: 2,
+        threads_per_core: 2,
         memory_bytes: 8 << 30,
         folder: hosts.folder_of(id),
         ami: image,

@@ -43,6 +43,8 @@ pub struct InstanceMetadata {
     pub hostname: String,
     pub zone_id: String,
     pub reservation_id: String,
+    /// The name of its placement group, and the partition that it is in.
+    pub placement_group: Option<(String, Option<u32>)>,
     pub launch_index: u32,
     pub public_ipv4: Option<Ipv4Addr>,
     pub key_name: Option<String>,

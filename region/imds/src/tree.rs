@@ -213,6 +213,10 @@ fn placement(instance: &InstanceMetadata) -> Node {
     placement.text("availability-zone", &instance.identity.zone);
     placement.text("availability-zone-id", &instance.zone_id);
     placement.text("region", &instance.identity.region);
+    if let Some((name, partition)) = &instance.placement_group {
+        placement.text("group-name", name);
+        placement.list("partition-number", *partition);
+    }
     placement.node()
 }
 
@@ -377,6 +381,20 @@ pub(crate) mod tests {
         assert_eq!(text("/latest"), "dynamic/\nmeta-data/\nuser-data");
         assert_eq!(text("/latest/meta-data/iam/security-credentials/"), "node");
         assert!(text("/").ends_with("latest"));
+    }
+
+    #[test]
+    fn an_instance_knows_its_place_in_a_placement_group() {
+        let at = |placement_group, name: &str| {
+            let instance = InstanceMetadata { placement_group, ..sample() };
+            lookup(&instance, &format!("/latest/meta-data/placement/{name}"))
+        };
+        let text = |it: &str| Answer::Text(it.to_owned());
+        let group = |partition| Some(("parts".to_owned(), partition));
+        assert_eq!(at(group(Some(2)), "group-name"), text("parts"));
+        assert_eq!(at(group(Some(2)), "partition-number"), text("2"));
+        assert_eq!(at(group(None), "partition-number"), Answer::NotFound);
+        assert_eq!(at(None, "group-name"), Answer::NotFound);
     }
 
     #[test]

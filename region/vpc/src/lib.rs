@@ -47,6 +47,6 @@ pub use self::{
     security_group::{Peer, Rule, SecurityGroup, Traffic, TrafficError},
     spec::{
         DYNAMODB, ENDPOINTS, ENDPOINTS_V6, Eni, IMDS, IMDS_V6, Location, RESOLVER, RESOLVER_V6,
-        ROUTER_V6, S3, SERVICES, Setup, Subnet, VpcSpec,
+        ROUTER_V6, S3, SERVICES, Setup, Subnet, Tracking, VpcSpec,
     },
 };

@@ -9,6 +9,7 @@
 
 mod acl;
 mod routes;
+mod timeouts;
 
 use std::net::Ipv4Addr;
 
@@ -47,6 +48,7 @@ fn of_version(spec: &VpcSpec, version: Version) -> Table {
     add_interfaces(spec, version, &mut table);
     routes::add(spec, version, &mut table);
     acl::add(spec, version, &mut table);
+    timeouts::add(spec, &mut table);
     for (id, networks) in &spec.prefix_lists {
         let members = networks.iter().filter(|it| Version::of(it) == version).copied();
         let members = IpNet::aggregate(&members.collect());

@@ -83,7 +83,18 @@ pub struct Eni {
     pub security_groups: BTreeSet<String>,
     pub source_dest_check: bool,
     pub public_ip: Option<Ipv4Addr>,
+    pub tracking: Tracking,
     pub location: Location,
+}
+
+/// Seconds after which a connection of an ENI on which nothing happens is forgotten, where it says so.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tracking {
+    pub tcp_established: Option<u32>,
+    /// Before an answer.
+    pub udp: Option<u32>,
+    /// After one.
+    pub udp_stream: Option<u32>,
 }
 
 /// Where the far end of an ENI is.
@@ -263,6 +274,7 @@ pub(crate) mod samples {
             security_groups: BTreeSet::from([group.to_owned()]),
             source_dest_check: true,
             public_ip: None,
+            tracking: Tracking::default(),
             location: Location::Unattached,
         }
     }

@@ -47,6 +47,7 @@ fn eni(number: u8, subnet: &str, primary: [u8; 4], location: Location) -> Eni {
         security_groups: ["sg-node".to_owned()].into(),
         source_dest_check: true,
         public_ip: None,
+        tracking: Default::default(),
         location,
     }
 }

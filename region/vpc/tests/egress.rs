@@ -124,6 +124,7 @@ fn eni(number: u8, subnet: &str, guest: &std::path::Path) -> Eni {
         security_groups: ["sg".to_owned()].into(),
         source_dest_check: true,
         public_ip: None,
+        tracking: Default::default(),
         location: Location::Netns {
             path: guest.to_owned(),
             device: "eth0".to_owned(),

@@ -131,6 +131,7 @@ fn eni(number: u8, subnet: &str, address: &str, group: &str, guest: &str) -> Eni
         security_groups: [group.to_owned()].into(),
         source_dest_check: true,
         public_ip: None,
+        tracking: Default::default(),
         location: Location::Netns {
             path: linux_netns::path(guest),
             device: "eth0".to_owned(),

@@ -142,6 +142,7 @@ fn eni(dice: &mut Dice, number: usize, guest: &str) -> Eni {
             .collect(),
         source_dest_check: !dice.one_in(3),
         public_ip: None,
+        tracking: Default::default(),
         location: Location::Netns {
             path: linux_netns::path(guest),
             device: "eth0".to_owned(),

@@ -14,7 +14,7 @@ use linux_netlink::{Mac, Netlink};
 use linux_nftables::{Chain, ChainKind, Family, Hook, HookPoint, Nft, Table, priority};
 use region_vpc::{
     AclEntry, ENDPOINTS, Eni, Location, NetworkAcl, Packet, Peer, RouteTable, Router, Rule, S3,
-    SecurityGroup, Setup, Subnet, Target, Traffic, VpcSpec, can_reach,
+    SecurityGroup, Setup, Subnet, Target, Tracking, Traffic, VpcSpec, can_reach,
 };
 
 /// How long a packet that is dropped is waited for.
@@ -142,6 +142,7 @@ fn eni(number: u8, subnet: &str, address: [u8; 4], group: &str, guest: &str) -> 
         security_groups: [group.to_owned()].into(),
         source_dest_check: true,
         public_ip: None,
+        tracking: Default::default(),
         location: Location::Netns {
             path: linux_netns::path(guest),
             device: "eth0".to_owned(),
@@ -201,6 +202,60 @@ async fn an_established_connection_survives_the_rule_that_allowed_it() {
     server.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
     std::io::Read::read_exact(&mut server, &mut seen).unwrap();
     assert_eq!(&seen, b"still");
+}
+
+/// Whether what the server says after a while still comes to the client, whose group lets nobody in.
+fn is_remembered(world: &World, silence: Duration) -> bool {
+    let listener = listen(&world.path(0), 80);
+    let web = SocketAddr::from((world.address(0), 80));
+    let mut client =
+        linux_netns::enter(&world.path(1), move || TcpStream::connect(web).unwrap()).unwrap();
+    let (mut server, _) = listener.accept().unwrap();
+    std::io::Write::write_all(&mut server, b"at once").unwrap();
+    client.set_read_timeout(Some(20 * PATIENCE)).unwrap();
+    std::io::Read::read_exact(&mut client, &mut [0; 7]).unwrap();
+    std::thread::sleep(silence);
+    std::io::Write::write_all(&mut server, b"later").unwrap();
+    client.set_read_timeout(Some(4 * PATIENCE)).unwrap();
+    std::io::Read::read_exact(&mut client, &mut [0; 5]).is_ok()
+}
+
+/// Whether an answer comes that is sent after a while, to a client whose group lets nobody in.
+fn is_answered(world: &World, silence: Duration) -> bool {
+    let bound = |guest: usize, port: u16| {
+        linux_netns::enter(&world.path(guest), move || {
+            UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).unwrap()
+        })
+        .unwrap()
+    };
+    let (server, client) = (bound(0, 53), bound(1, 0));
+    server.set_read_timeout(Some(20 * PATIENCE)).unwrap();
+    client.send_to(b"?", (world.address(0), 53)).unwrap();
+    let (_, peer) = server.recv_from(&mut [0; 8]).unwrap();
+    std::thread::sleep(silence);
+    server.send_to(b"!", peer).unwrap();
+    client.set_read_timeout(Some(4 * PATIENCE)).unwrap();
+    client.recv_from(&mut [0; 8]).is_ok()
+}
+
+#[tokio::test]
+async fn a_silent_connection_is_forgotten_after_the_shorter_time_of_its_ends() {
+    let Some(mut world) = World::build("idle").await else { return };
+    let dns = Rule::new(Traffic::udp(53, 53), Peer::Group("sg-client".to_owned()));
+    world.spec.security_groups.get_mut("sg-web").unwrap().ingress.push(dns);
+    world.apply().await;
+    let (short, long) = (Duration::from_millis(200), Duration::from_secs(5));
+    assert!(is_remembered(&world, long) && is_answered(&world, long), "the kernel's times");
+    world.spec.enis[0].tracking = Tracking { tcp_established: Some(60), ..Tracking::default() };
+    world.spec.enis[1].tracking =
+        Tracking { tcp_established: Some(3), udp: Some(3), udp_stream: None };
+    world.apply().await;
+    assert!(is_remembered(&world, short) && is_answered(&world, short));
+    assert!(!is_remembered(&world, long));
+    assert!(!is_answered(&world, long));
+    world.spec.enis[1].tracking = Tracking::default();
+    world.apply().await;
+    assert!(is_remembered(&world, long) && is_answered(&world, long));
 }
 
 /// Sends from `source`, which is put on the guest's link, and says whether it arrives.

@@ -46,6 +46,7 @@ fn eni(number: u32, guest: &str) -> Eni {
         security_groups: [format!("sg-{}", number % 10), "sg-all".to_owned()].into(),
         source_dest_check: true,
         public_ip: None,
+        tracking: Default::default(),
         location: Location::Netns {
             path: linux_netns::path(guest),
             device: format!("eth{}", number % PER_GUEST),

@@ -168,6 +168,7 @@ fn eni(dice: &mut Dice, number: usize, guest: &str) -> Eni {
         security_groups: groups(dice),
         source_dest_check: !dice.one_in(3),
         public_ip: dice.one_in(2).then(|| Ipv4Addr::new(54, 0, 0, byte)),
+        tracking: Default::default(),
         location: Location::Netns {
             path: linux_netns::path(guest),
             device: "eth0".to_owned(),

@@ -6,7 +6,10 @@
 use aws_wire::Operation;
 use serde::{Deserialize, Serialize};
 
-use crate::{common::TagSpecification, run_instances::LaunchTemplateSpecification};
+use crate::{
+    common::TagSpecification,
+    run_instances::{LaunchTemplateSpecification, PlacementInput},
+};
 
 /// `CreateFleet`.
 #[derive(Debug)]
@@ -124,6 +127,8 @@ pub struct FleetLaunchTemplateOverridesRequest {
     pub priority: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub placement: Option<PlacementInput>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
@@ -217,4 +222,14 @@ pub struct FleetLaunchTemplateOverrides {
     pub priority: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub placement: Option<PlacementResponse>,
+}
+
+/// The placement group of an override.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlacementResponse {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group_name: Option<String>,
 }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     capacity_reservation::CapacityReservationSpecificationResponse,
     common::{Filter, GroupIdentifier, Tag},
+    network_interface::ConnectionTrackingSpecification,
     run_instances::Placement,
 };
 
@@ -196,6 +197,8 @@ pub struct InstanceNetworkInterface {
     pub vpc_id: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interface_type: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection_tracking_configuration: Option<ConnectionTrackingSpecification>,
     #[serde(rename = "ipv4PrefixSet", default)]
     pub ipv4_prefixes: Vec<InstanceIpv4Prefix>,
     #[serde(rename = "ipv6AddressesSet", default)]

@@ -10,14 +10,15 @@ use crate::{
         CapacityReservationTarget, CapacityReservationTargetResponse,
     },
     common::{Tag, TagInput},
-    instance::InstanceIpv6Address,
+    instance::{CpuOptions, InstanceIpv6Address},
     launch_template_data as answered, launch_template_request as sent,
     network_interface::{
+        ConnectionTrackingSpecification, ConnectionTrackingSpecificationRequest,
         InstanceIpv6AddressInput, Ipv4PrefixSpecification, Ipv4PrefixSpecificationRequest,
         Ipv6PrefixSpecification, Ipv6PrefixSpecificationRequest, PrivateIpAddressSpecification,
         PrivateIpAddressSpecificationInput,
     },
-    run_instances::CreditSpecificationRequest,
+    run_instances::{CpuOptionsRequest, CreditSpecificationRequest},
 };
 
 /// Both directions of a pair: fields that are the same, structures, lists of structures, and those
@@ -76,6 +77,7 @@ pair!(
         placement,
         instance_market_options,
         credit_specification,
+        cpu_options,
         capacity_reservation_specification,
         metadata_options,
     ],
@@ -115,6 +117,7 @@ pair!(
         encrypted,
         delete_on_termination,
         iops,
+        kms_key_id,
         snapshot_id,
         volume_size,
         volume_type,
@@ -144,7 +147,20 @@ pair!(
         ipv6_prefix_count,
         primary_ipv6,
     ],
+    one [connection_tracking_specification],
     many [private_ip_addresses, ipv4_prefixes, ipv6_addresses, ipv6_prefixes],
+);
+
+pair!(
+    ConnectionTrackingSpecificationRequest,
+    ConnectionTrackingSpecification,
+    same [tcp_established_timeout, udp_stream_timeout, udp_timeout],
+);
+
+pair!(
+    CpuOptionsRequest,
+    CpuOptions,
+    same [core_count, threads_per_core, amd_sev_snp, nested_virtualization],
 );
 
 pair!(

@@ -8,9 +8,10 @@ use serde::{Deserialize, Serialize, Serializer};
 use crate::{
     capacity_reservation::CapacityReservationSpecificationResponse,
     common::Tag,
-    instance::InstanceIpv6Address,
+    instance::{CpuOptions, InstanceIpv6Address},
     network_interface::{
-        Ipv4PrefixSpecification, Ipv6PrefixSpecification, PrivateIpAddressSpecification,
+        ConnectionTrackingSpecification, Ipv4PrefixSpecification, Ipv6PrefixSpecification,
+        PrivateIpAddressSpecification,
     },
 };
 
@@ -65,6 +66,8 @@ pub struct ResponseLaunchTemplateData {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credit_specification: Option<CreditSpecification>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_options: Option<CpuOptions>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capacity_reservation_specification: Option<CapacityReservationSpecificationResponse>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata_options: Option<LaunchTemplateInstanceMetadataOptions>,
@@ -103,6 +106,8 @@ pub struct LaunchTemplateEbsBlockDevice {
     pub delete_on_termination: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub iops: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kms_key_id: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot_id: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -158,6 +163,8 @@ pub struct LaunchTemplateInstanceNetworkInterfaceSpecification {
     pub ipv6_prefix_count: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub primary_ipv6: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection_tracking_specification: Option<ConnectionTrackingSpecification>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]

@@ -9,10 +9,11 @@ use crate::{
     capacity_reservation::CapacityReservationSpecification,
     common::TagInput,
     network_interface::{
-        InstanceIpv6AddressInput, Ipv4PrefixSpecificationRequest, Ipv6PrefixSpecificationRequest,
+        ConnectionTrackingSpecificationRequest, InstanceIpv6AddressInput,
+        Ipv4PrefixSpecificationRequest, Ipv6PrefixSpecificationRequest,
         PrivateIpAddressSpecificationInput,
     },
-    run_instances::CreditSpecificationRequest,
+    run_instances::{CpuOptionsRequest, CreditSpecificationRequest},
 };
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
@@ -57,6 +58,8 @@ pub struct RequestLaunchTemplateData {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credit_specification: Option<CreditSpecificationRequest>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_options: Option<CpuOptionsRequest>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capacity_reservation_specification: Option<CapacityReservationSpecification>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata_options: Option<LaunchTemplateInstanceMetadataOptionsRequest>,
@@ -95,6 +98,8 @@ pub struct LaunchTemplateEbsBlockDeviceRequest {
     pub delete_on_termination: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub iops: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kms_key_id: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot_id: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -150,6 +155,8 @@ pub struct LaunchTemplateInstanceNetworkInterfaceSpecificationRequest {
     pub ipv6_prefix_count: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub primary_ipv6: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection_tracking_specification: Option<ConnectionTrackingSpecificationRequest>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]

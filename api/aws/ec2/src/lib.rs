@@ -32,6 +32,7 @@ pub mod nat_gateway;
 pub mod network_acl;
 pub mod network_interface;
 pub mod network_interface_permission;
+pub mod placement_group;
 pub mod private_addresses;
 pub mod route_table;
 pub mod run_instances;

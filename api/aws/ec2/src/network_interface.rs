@@ -57,7 +57,33 @@ pub struct CreateNetworkInterfaceRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ipv6_prefix_count: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection_tracking_specification: Option<ConnectionTrackingSpecificationRequest>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dry_run: Option<bool>,
+}
+
+/// Seconds after which an idle connection is forgotten.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct ConnectionTrackingSpecificationRequest {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tcp_established_timeout: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub udp_stream_timeout: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub udp_timeout: Option<i64>,
+}
+
+/// Seconds after which an idle connection is forgotten.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConnectionTrackingSpecification {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tcp_established_timeout: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub udp_stream_timeout: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub udp_timeout: Option<i64>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
@@ -104,6 +130,8 @@ pub struct CreateNetworkInterfaceResponse {
 pub struct NetworkInterface {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub association: Option<NetworkInterfaceAssociation>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection_tracking_configuration: Option<ConnectionTrackingSpecification>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attachment: Option<NetworkInterfaceAttachment>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -381,6 +409,8 @@ pub struct ModifyNetworkInterfaceAttributeRequest {
     pub groups: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attachment: Option<NetworkInterfaceAttachmentChanges>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection_tracking_specification: Option<ConnectionTrackingSpecificationRequest>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]

@@ -11,7 +11,8 @@ use crate::{
     common::TagSpecification,
     instance::Reservation,
     network_interface::{
-        InstanceIpv6AddressInput, Ipv4PrefixSpecificationRequest, Ipv6PrefixSpecificationRequest,
+        ConnectionTrackingSpecificationRequest, InstanceIpv6AddressInput,
+        Ipv4PrefixSpecificationRequest, Ipv6PrefixSpecificationRequest,
         PrivateIpAddressSpecificationInput,
     },
 };
@@ -124,6 +125,8 @@ pub struct EbsBlockDeviceInput {
     pub volume_size: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volume_type: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kms_key_id: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub throughput: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -279,6 +282,8 @@ pub struct InstanceNetworkInterfaceSpecification {
     pub ipv6_prefix_count: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub primary_ipv6: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection_tracking_specification: Option<ConnectionTrackingSpecificationRequest>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]

@@ -75,6 +75,8 @@ pub struct Volume {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot_id: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kms_key_id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub availability_zone: Option<String>,
     #[serde(rename = "status", default, skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,

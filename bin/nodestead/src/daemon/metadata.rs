@@ -49,6 +49,10 @@ impl RegionMetadata {
             hostname: primary.map(|it| it.hostname.clone()).unwrap_or_default(),
             zone_id: zone_id(state, instance),
             reservation_id: instance.reservation_id.clone(),
+            placement_group: instance
+                .placed
+                .as_ref()
+                .map(|it| (it.group_name.clone(), it.partition)),
             launch_index: u32::try_from(instance.launch_index).unwrap_or(0),
             public_ipv4: primary.and_then(|it| it.public_ipv4),
             key_name: instance.key_name.clone(),

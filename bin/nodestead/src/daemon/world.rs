@@ -198,8 +198,18 @@ fn eni(
         security_groups: eni.security_groups.clone(),
         source_dest_check: eni.source_dest_check,
         public_ip: eni.public_address(),
+        tracking: tracking(eni),
         location: location(eni, state, planes, names),
     })
+}
+
+fn tracking(eni: &NetworkInterface) -> region_vpc::Tracking {
+    let said = eni.tracking.unwrap_or_default();
+    region_vpc::Tracking {
+        tcp_established: said.tcp_established,
+        udp: said.udp,
+        udp_stream: said.udp_stream,
+    }
 }
 
 fn location(
@@ -251,13 +261,19 @@ pub(crate) fn host(
 ) -> Option<HostSpec> {
     let primary = primary(state, &instance.id)?;
     let kind = instance_types::find(&instance.instance_type)?;
+    // It ends before it runs.
+    if instance.block_devices.iter().any(|it| it.kms_key.is_some()) {
+        return None;
+    }
+    let cpus = instance.cpus(kind);
     let vpc = state.vpcs.get(&instance.vpc_id)?;
     let resolver = Ipv4Addr::from(u32::from(vpc.cidr().network()) + 2);
     let options = state.dhcp_options.get(&vpc.dhcp_options_id);
     Some(HostSpec {
         instance_id: instance.id.clone(),
         hostname: names::private_dns(REGION, primary.primary_address),
-        vcpus: kind.vcpus,
+        vcpus: cpus.count(),
+        threads_per_core: cpus.threads_per_core,
         memory_bytes: kind.memory_mib << 20,
         folder: names.folder.join(&instance.id),
         ami: ami.to_owned(),

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use api_kube::karpenter::{AmiSelectorTerm, Ec2NodeClass, SelectorTerm};
+use api_kube::karpenter::{AmiSelectorTerm, ConnectionTracking, Ec2NodeClass, SelectorTerm};
 
 const FAMILIES: [&str; 6] =
     ["al2", "al2023", "bottlerocket", "windows2019", "windows2022", "windows2025"];
@@ -85,6 +85,16 @@ pub(super) fn faults(class: &Ec2NodeClass) -> Vec<String> {
     for key in RESTRICTED.into_iter().filter(|it| spec.tags.contains_key(*it)) {
         check(false, &format!("tag contains a restricted tag matching {key}"));
     }
+    let group = spec.placement_group_selector.as_ref();
+    check(
+        group.is_none_or(|it| it.id.is_some() != it.name.is_some()),
+        "expected exactly one of ['id', 'name']",
+    );
+    let tracking = spec.connection_tracking.as_ref();
+    check(
+        tracking.is_none_or(|it| *it != ConnectionTracking::default()),
+        "at least one of the timeouts must be set",
+    );
     let roots = spec.block_device_mappings.iter().filter(|it| it.root_volume == Some(true));
     check(roots.count() <= 1, "must have only one blockDeviceMappings with rootVolume");
     let mut volumes = spec.block_device_mappings.iter().filter_map(|it| it.ebs.as_ref());
@@ -187,7 +197,9 @@ mod tests {
     fn each_rule_is_kept_alone() {
         let terms = "subnetSelectorTerms";
         let reserved = "capacityReservationSelectorTerms";
-        let cases: [(&str, Value, &str); 16] = [
+        let cases: [(&str, Value, &str); 18] = [
+            ("placementGroupSelector", json!({ "id": "pg-1", "name": "a" }), "exactly one of"),
+            ("connectionTracking", json!({}), "at least one of the timeouts"),
             (reserved, json!([{ "ownerID": "111122223333" }]), "instanceMatchCriteria"),
             (
                 reserved,

@@ -116,7 +116,10 @@ impl Context {
         let of_pool = pool.as_ref().and_then(|it| pool_drift(it, claim, labels));
         let all = &mut status.conditions;
         for (kind, reason) in [
-            ("Drifted", of_pool.or_else(|| drift(claim, &class, placed.as_ref()))),
+            ("Drifted", {
+                let of_class = || drift(claim, &class, placed.as_ref());
+                of_pool.or_else(of_class).or_else(|| self.group_drift(claim, &class))
+            }),
             ("Consolidatable", is_quiet.then_some("Consolidatable")),
         ] {
             match reason {

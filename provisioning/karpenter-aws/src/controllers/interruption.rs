@@ -211,7 +211,7 @@ impl Context {
         };
         if kind == Kind::SpotInterruption {
             let (name, zone) = (of(labels::INSTANCE_TYPE), of(labels::ZONE));
-            self.mark_unavailable(&name, &zone, capacity_types::SPOT);
+            self.mark_unavailable("", &name, &zone, capacity_types::SPOT);
         }
         let node = self.node_of(claim);
         let name = node.as_ref().and_then(|it| it.metadata.name.as_deref());

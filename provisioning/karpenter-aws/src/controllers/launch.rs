@@ -10,9 +10,13 @@
 //! the first call is found by its tag.
 
 pub(super) mod interfaces;
+mod volumes;
 mod way;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use api_kube::karpenter::{Ec2NodeClass, NodeClaim, capacity_types, labels};
 use aws_ec2::{
@@ -25,20 +29,21 @@ use aws_ec2::{
     },
     instance::Instance,
     launch_template_request::{
-        LaunchTemplateBlockDeviceMappingRequest, LaunchTemplateEbsBlockDeviceRequest,
         LaunchTemplateIamInstanceProfileSpecificationRequest,
         LaunchTemplateInstanceMetadataOptionsRequest, LaunchTemplatesMonitoringRequest,
         RequestLaunchTemplateData,
     },
+    run_instances::CpuOptionsRequest,
 };
 use aws_eks::Cluster;
 use aws_wire::client::CallError;
 use karpenter_core::{InstanceType, Offering, Requirements};
-use resources::{Amounts, Quantity};
+use resources::Amounts;
 
 use self::way::Way;
-use super::Context;
+use super::{Context, placement_groups};
 use crate::{
+    Group,
     cloud::{CLUSTER_TAG, NODE_CLAIM_TAG, Template},
     user_data,
 };
@@ -47,7 +52,6 @@ use crate::{
 const MOST_TYPES: usize = 60;
 /// EC2 takes as many overrides in one fleet.
 const MOST_OVERRIDES: usize = 300;
-const GIB: i64 = 1 << 30;
 /// What is wrong where a type cannot be had in a zone now.
 const LACKS: [&str; 7] = [
     "InsufficientInstanceCapacity",
@@ -122,7 +126,8 @@ impl Context {
         let wanted = Requirements::from_api(&claim.spec.requirements);
         let (way, options) = options(claim, &wanted, &types)
             .ok_or_else(|| Failed::Capacity("all that would do is out of capacity".to_owned()))?;
-        let request = self.fleet(claim, &class, &types, &way, &options).await?;
+        let group = self.group_of(&class)?;
+        let request = self.fleet(claim, &class, &types, &way, &options, group.as_ref()).await?;
         let answer = match self.cloud.aws.call::<CreateFleet>(request).await {
             Ok(answer) => answer,
             // It has been made before, over what could be had then.
@@ -134,7 +139,7 @@ impl Context {
             }
             Err(error) => return Err(error.into()),
         };
-        self.learn_errors(&answer, &way);
+        self.learn_errors(&answer, &way, group.as_ref());
         let Some(launched) = answer.instances.first() else {
             let codes: Vec<String> = answer
                 .errors
@@ -151,14 +156,15 @@ impl Context {
         let (zone, image) = (with.availability_zone.unwrap_or_default(), with.image_id);
         let id = launched.instance_ids.first().cloned().unwrap_or_default();
         let kind = launched.instance_type.as_deref().unwrap_or_default();
-        let made = made(&types, kind, &zone, &way, &id, image);
+        let partition = self.partition(group.as_ref(), &id).await?;
+        let made = made(&types, kind, &zone, &way, &id, image, partition);
         if let (Ok(_), Some(id)) = (&made, &way.reservation) {
             self.take_room(id, false);
         }
         made
     }
 
-    fn learn_errors(&self, answer: &CreateFleetResult, way: &Way) {
+    fn learn_errors(&self, answer: &CreateFleetResult, way: &Way, group: Option<&Group>) {
         for error in &answer.errors {
             let code = error.error_code.as_deref().unwrap_or_default();
             let is_full = NO_ROOM.contains(&code);
@@ -172,7 +178,9 @@ impl Context {
                 continue;
             };
             if LACKS.contains(&code) {
-                self.mark_unavailable(&kind, &zone, way.capacity_type);
+                let message = error.error_message.as_deref().unwrap_or_default();
+                let (kind, way) = placement_groups::lacking(message, &kind, way.capacity_type);
+                self.mark_unavailable(group.map_or("", |it| &it.id), kind, &zone, way);
             }
         }
     }
@@ -184,6 +192,7 @@ impl Context {
         types: &Arc<[InstanceType]>,
         way: &Way,
         options: &[Offer],
+        group: Option<&Group>,
     ) -> Result<CreateFleetRequest, Failed> {
         let status = class.status.clone().unwrap_or_default();
         let cluster = self.described_cluster(class).await?;
@@ -205,11 +214,7 @@ impl Context {
             let template = match templates.get(&pods) {
                 Some(known) => known.clone(),
                 None => {
-                    let made = self.template(claim, class, &cluster, way, pods).await;
-                    let made = made?.ok_or_else(|| {
-                        let family = user_data::family(class);
-                        Failed::Class(format!("no user data is known for {family}"))
-                    })?;
+                    let made = self.template(claim, class, &cluster, way, pods, group).await?;
                     templates.insert(pods, made.clone());
                     made
                 }
@@ -288,7 +293,7 @@ impl Context {
         each.into()
     }
 
-    /// The launch template, and the version of it. `None`: the family's user data is not known.
+    /// The launch template, and the version of it.
     async fn template(
         &self,
         claim: &NodeClaim,
@@ -296,25 +301,33 @@ impl Context {
         cluster: &Cluster,
         way: &Way,
         max_pods: i64,
-    ) -> Result<Option<Template>, CallError> {
+        group: Option<&Group>,
+    ) -> Result<Template, Failed> {
         let of = |key: &str| claim.metadata.labels.as_ref().and_then(|it| it.get(key)).cloned();
         let node_labels = [
             (labels::NODE_POOL.to_owned(), of(labels::NODE_POOL).unwrap_or_default()),
             (labels::CAPACITY_TYPE.to_owned(), way.capacity_type.to_owned()),
         ];
-        let Some(data) = user_data::render(class, cluster, &node_labels, max_pods) else {
-            return Ok(None);
-        };
+        let user_data = user_data::render(class, cluster, &node_labels, max_pods)
+            .map_err(|message| Failed::Call { reason: "LaunchFailed", message })?;
         let status = class.status.clone().unwrap_or_default();
         let options = &class.spec.metadata_options;
         let mut data = RequestLaunchTemplateData {
-            user_data: Some(data),
+            user_data: Some(user_data),
             iam_instance_profile: Some(LaunchTemplateIamInstanceProfileSpecificationRequest {
                 name: status.instance_profile,
                 ..Default::default()
             }),
-            block_device_mappings: block_devices(class),
+            block_device_mappings: volumes::of(class),
             capacity_reservation_specification: self.reservation_of(way),
+            placement: group.map(|it| {
+                let wanted = Requirements::from_api(&claim.spec.requirements);
+                placement_groups::placement(it, &wanted)
+            }),
+            cpu_options: class.spec.cpu_options.as_ref().map(|it| CpuOptionsRequest {
+                nested_virtualization: it.nested_virtualization.clone(),
+                ..CpuOptionsRequest::default()
+            }),
             monitoring: class
                 .spec
                 .detailed_monitoring
@@ -332,7 +345,7 @@ impl Context {
         interfaces::add(&mut data, class, groups);
         let template = self.cloud.template(class.name(), data).await?;
         self.templates.lock().insert(template.name.clone(), self.clock.now());
-        Ok(Some(template))
+        Ok(template)
     }
 
     /// What is not counted on takes no room that others may count on.
@@ -366,6 +379,7 @@ fn made(
     way: &Way,
     id: &str,
     image: Option<String>,
+    partition: Option<i64>,
 ) -> Result<Launched, Failed> {
     let kind = types.iter().find(|it| &*it.name == kind).ok_or_else(|| Failed::Call {
         reason: "LaunchFailed",
@@ -375,6 +389,10 @@ fn made(
     let mut offerings = kind.offerings.iter();
     let offering = offerings.find(|it| it.zone() == zone && way.is_of(it));
     all.extend(offering.map_or_else(|| way.labels(zone), |it| it.labels.clone()));
+    // Of its offerings in all partitions it is any.
+    all.remove(labels::PLACEMENT_GROUP_PARTITION);
+    let label = labels::PLACEMENT_GROUP_PARTITION.to_owned();
+    all.extend(partition.map(|it| (label, it.to_string())));
     Ok(Launched {
         provider_id: format!("aws:///{zone}/{id}"),
         image_id: image.unwrap_or_default(),
@@ -396,6 +414,7 @@ fn adopted(instance: &Instance, types: &[InstanceType]) -> Result<Launched, Fail
         &way,
         &text(&instance.instance_id),
         instance.image_id.clone(),
+        placement_groups::partition_of(instance),
     )
 }
 
@@ -449,35 +468,11 @@ fn options(
         }
         kinds.contains(&it.kind)
     });
+    // Partitions are no places of their own to EC2.
+    let mut places = BTreeSet::new();
+    kept.retain(|it| places.insert((it.kind, it.zone.clone())));
     kept.truncate(MOST_OVERRIDES);
     (!kept.is_empty()).then_some((way, kept))
-}
-
-/// The class's volumes; EC2 counts their sizes in whole GiB.
-fn block_devices(class: &Ec2NodeClass) -> Vec<LaunchTemplateBlockDeviceMappingRequest> {
-    let gib = |size: &String| {
-        let bytes = size.parse::<Quantity>().ok()?.value();
-        Some(bytes / GIB + i64::from(bytes % GIB > 0))
-    };
-    let each = class.spec.block_device_mappings.iter().map(|mapping| {
-        let ebs = mapping.ebs.as_ref().map(|it| LaunchTemplateEbsBlockDeviceRequest {
-            encrypted: it.encrypted,
-            delete_on_termination: it.delete_on_termination,
-            iops: it.iops,
-            snapshot_id: it.snapshot_id.clone(),
-            volume_size: it.volume_size.as_ref().and_then(gib),
-            volume_type: it.volume_type.clone(),
-            throughput: it.throughput,
-            volume_initialization_rate: it.volume_initialization_rate.map(i64::from),
-            ..LaunchTemplateEbsBlockDeviceRequest::default()
-        });
-        LaunchTemplateBlockDeviceMappingRequest {
-            device_name: mapping.device_name.clone(),
-            ebs,
-            ..LaunchTemplateBlockDeviceMappingRequest::default()
-        }
-    });
-    each.collect()
 }
 
 /// Whether none of these labels is another than what is wanted.
@@ -526,20 +521,5 @@ mod tests {
             let id = found.labels.get(labels::CAPACITY_RESERVATION_ID).map(String::as_str);
             assert_eq!(id, is_in.filter(|_| expected == "reserved"));
         }
-    }
-
-    #[test]
-    fn an_instance_has_the_volumes_of_its_class() {
-        let class: Ec2NodeClass = serde_json::from_value(serde_json::json!({
-            "metadata": { "name": "a" },
-            "spec": { "blockDeviceMappings": [{ "deviceName": "/dev/xvda", "rootVolume": true,
-                "ebs": { "volumeSize": "100Gi", "encrypted": true, "iops": 4000 } },
-                { "deviceName": "/dev/xvdb", "ebs": { "volumeSize": "1.5Gi" } }] } }))
-        .unwrap();
-        let made = block_devices(&class);
-        assert_eq!(made[0].device_name.as_deref(), Some("/dev/xvda"));
-        let ebs: Vec<_> = made.iter().filter_map(|it| it.ebs.as_ref()).collect();
-        assert_eq!((ebs[0].volume_size, ebs[1].volume_size), (Some(100), Some(2)));
-        assert_eq!((ebs[0].encrypted, ebs[0].iops), (Some(true), Some(4000)));
     }
 }

@@ -1,8 +1,7 @@
 //! EC2NodeClasses: what their selectors find, the instance profile, and whether they can be used.
 //!
-//! Deviation: no dry runs of the permissions; placement groups, KMS keys of volumes, connection
-//! tracking, CPU options and other interfaces than plain ones of the first card are refused by
-//! `ValidationSucceeded`, and so are capacity reservations while their gate is shut.
+//! Deviation: no dry runs of the permissions. Capacity reservations are refused by
+//! `ValidationSucceeded` while their gate is shut.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -18,7 +17,7 @@ use kube::{
 use serde_json::json;
 use tracing::warn;
 
-use super::{Context, class_rules, conditions, launch::interfaces, merge};
+use super::{Context, class_rules, conditions, merge, placement_groups};
 use crate::{cloud, user_data};
 
 /// How often the selectors are looked at again.
@@ -32,13 +31,16 @@ const FINALIZER: &str = "karpenter.k8s.aws/termination";
 /// A launch template that no launch has named for so long is of no use any more.
 const UNUSED: SignedDuration = SignedDuration::from_mins(10);
 const RESERVATIONS: &str = "CapacityReservationsReady";
+/// Of classes that select one alone.
+const GROUP: &str = "PlacementGroupReady";
 /// What `Ready` depends on.
-pub(super) const PARTS: [&str; 6] = [
+pub(super) const PARTS: [&str; 7] = [
     "AMIsReady",
     "SubnetsReady",
     "SecurityGroupsReady",
     "InstanceProfileReady",
     RESERVATIONS,
+    GROUP,
     "ValidationSucceeded",
 ];
 
@@ -119,7 +121,7 @@ impl Context {
         let mut set = |kind: &str, outcome: Result<bool, String>, none: &str| {
             let (is_true, reason, message) = match outcome {
                 Ok(true) => (Some(true), kind.to_owned(), String::new()),
-                Ok(false) => (Some(false), none.to_owned(), format!("{none}: no match")),
+                Ok(false) => (Some(false), none.to_owned(), no_match(class, none)),
                 Err(message) => (None, "ReconcilingFailed".to_owned(), message),
             };
             conditions::set(&mut all, kind, is_true, &reason, &message, generation, now);
@@ -165,15 +167,26 @@ impl Context {
             // Nobody looks after what an earlier Karpenter has found.
             status.capacity_reservations.clear();
         }
+        let selector = class.spec.placement_group_selector.as_ref();
+        if let Some(selector) = selector {
+            set(GROUP, self.find_group(selector).await, "PlacementGroupNotFound");
+        }
         let faults = class_rules::faults(class).join("; ");
-        let (is_valid, why) = match unsupported(class, has_reservations) {
+        let (is_valid, why) = match unsupported(class, has_reservations, !status.amis.is_empty()) {
             _ if !faults.is_empty() => (false, "EC2NodeClassValidationFailed"),
             None => (true, "ValidationSucceeded"),
             Some(why) => (false, why),
         };
         let kind = "ValidationSucceeded";
         conditions::set(&mut all, kind, Some(is_valid), why, &faults, generation, now);
-        let parts = PARTS.into_iter().filter(|it| has_reservations || *it != RESERVATIONS);
+        let parts = PARTS.into_iter().filter(|it| match *it {
+            RESERVATIONS => has_reservations,
+            GROUP => selector.is_some(),
+            _ => true,
+        });
+        if selector.is_none() {
+            all.retain(|it| it.type_ != GROUP);
+        }
         conditions::set_ready(&mut all, &parts.collect::<Vec<_>>(), generation, now);
         status.conditions = all;
         status
@@ -220,27 +233,65 @@ impl Context {
     }
 }
 
+/// What upstream says of a selector that finds nothing.
+fn no_match(class: &Ec2NodeClass, reason: &str) -> String {
+    let alias = class.spec.ami_selector_terms.iter().find_map(|it| it.alias.as_deref());
+    match (reason, alias) {
+        ("SubnetsNotFound", _) => "SubnetSelector did not match any Subnets".to_owned(),
+        ("SecurityGroupsNotFound", _) => {
+            "SecurityGroupSelector did not match any SecurityGroups".to_owned()
+        }
+        ("AMINotFound", Some(alias)) => {
+            format!("failed to discover any AMIs for alias (alias={alias})")
+        }
+        ("PlacementGroupNotFound", _) => {
+            let selector = class.spec.placement_group_selector.clone().unwrap_or_default();
+            placement_groups::not_found(&selector)
+        }
+        ("AMINotFound", None) => "AMISelector did not match any AMIs".to_owned(),
+        _ => format!("{reason}: no match"),
+    }
+}
+
 /// What this Karpenter cannot do for a class.
-fn unsupported(class: &Ec2NodeClass, has_reservations: bool) -> Option<&'static str> {
+fn unsupported(
+    class: &Ec2NodeClass,
+    has_reservations: bool,
+    has_images: bool,
+) -> Option<&'static str> {
     let spec = &class.spec;
-    if !matches!(user_data::family(class), "AL2023" | "Custom") {
+    // There is no Windows among the region's images: one that was found is none.
+    if user_data::family(class).starts_with("Windows") && has_images {
         return Some("AMIFamilyNotSupported");
     }
     if !has_reservations && !spec.capacity_reservation_selector_terms.is_empty() {
         return Some("CapacityReservationsNotSupported");
     }
-    if spec.placement_group_selector.is_some() {
-        return Some("PlacementGroupsNotSupported");
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn class(family: Option<&str>, alias: &str) -> Ec2NodeClass {
+        let spec =
+            json!({ "amiFamily": family, "amiSelectorTerms": [{ "alias": alias }], "role": "r" });
+        serde_json::from_value(json!({ "metadata": { "name": "a" }, "spec": spec })).unwrap()
     }
-    if spec.connection_tracking.is_some() {
-        return Some("ConnectionTrackingNotSupported");
+
+    #[test]
+    fn an_alias_that_stands_for_nothing_is_named() {
+        for alias in ["al2@latest", "windows2022@latest", "bottlerocket@v0.0.1"] {
+            let message = no_match(&class(None, alias), "AMINotFound");
+            assert_eq!(message, format!("failed to discover any AMIs for alias (alias={alias})"));
+        }
     }
-    if spec.cpu_options.as_ref().is_some_and(|it| it.nested_virtualization.is_some()) {
-        return Some("CpuOptionsNotSupported");
+
+    #[test]
+    fn windows_is_refused_where_something_was_taken_for_its_image() {
+        let class = class(None, "windows2025@latest");
+        assert_eq!(unsupported(&class, true, true), Some("AMIFamilyNotSupported"));
+        assert_eq!(unsupported(&class, true, false), None, "then its images are missing");
     }
-    if !interfaces::are_plain(class) {
-        return Some("NetworkInterfacesNotSupported");
-    }
-    let mut volumes = spec.block_device_mappings.iter().filter_map(|it| it.ebs.as_ref());
-    volumes.any(|it| it.kms_key_id.is_some()).then_some("KmsKeysNotSupported")
 }

@@ -3,6 +3,7 @@
 use api_kube as _;
 
 mod budgets;
+mod classes;
 mod drains;
 mod elections;
 mod events;

@@ -161,6 +161,8 @@ fn change_type(instance: &mut Instance, name: &str) -> Result<(), Fault> {
         .filter(|it| it.arch == Arch::X86_64)
         .ok_or_else(|| faults::invalid(format!("Invalid value '{name}' for InstanceType.")))?;
     instance.instance_type = facts.name.to_owned();
+    // They are those of the type, unless it is launched anew.
+    instance.cpu_options = None;
     Ok(())
 }
 

@@ -17,7 +17,7 @@ use aws_ec2::{
         CreateFleetError, CreateFleetInstance, CreateFleetRequest, CreateFleetResult,
         FleetLaunchTemplateConfigRequest, FleetLaunchTemplateOverrides,
         FleetLaunchTemplateOverridesRequest, FleetLaunchTemplateSpecification,
-        LaunchTemplateAndOverrides, TargetCapacitySpecificationRequest,
+        LaunchTemplateAndOverrides, PlacementResponse, TargetCapacitySpecificationRequest,
     },
     run_instances::{InstanceMarketOptionsRequest, RunInstancesRequest},
 };
@@ -305,6 +305,7 @@ impl Offer {
             launch_template: self.config.launch_template_specification.clone(),
             image_id: self.with.image_id.clone(),
             instance_type: self.with.instance_type.clone(),
+            placement: self.with.placement.clone(),
             ..RunInstancesRequest::default()
         }
     }
@@ -341,6 +342,11 @@ impl Offer {
                 weighted_capacity: self.with.weighted_capacity,
                 priority: self.with.priority,
                 image_id: self.with.image_id.clone(),
+                placement: self
+                    .with
+                    .placement
+                    .as_ref()
+                    .map(|it| PlacementResponse { group_name: it.group_name.clone() }),
             }),
         }
     }

@@ -5,7 +5,7 @@ use aws_wire::Fault;
 use super::launch::{InterfaceSpec, Launch};
 use crate::{
     Call, addressing, faults,
-    network_interfaces::{self, Wanted, parse_address},
+    network_interfaces::{self, Wanted, interface_type, parse_address},
     records::{PublicAddress, Subnet},
     state::State,
 };
@@ -89,6 +89,16 @@ fn attach_one(
 ) -> Result<(), Fault> {
     let index = u32::try_from(spec.device_index)
         .map_err(|_| faults::invalid_value("deviceIndex", spec.device_index))?;
+    if spec.network_card_index != 0 {
+        return Err(Fault::new(
+            "Unsupported",
+            format!(
+                "The network card index {} is not supported for the instance type '{}'.",
+                spec.network_card_index,
+                state.instances.find(instance_id)?.instance_type
+            ),
+        ));
+    }
     let is_new = spec.network_interface_id.is_none();
     let id = match spec.network_interface_id {
         Some(id) => id,
@@ -108,7 +118,8 @@ fn attach_one(
                 security_groups: if spec.groups.is_empty() { groups.to_vec() } else { spec.groups },
                 description: spec.description.unwrap_or_default(),
                 requester: None,
-                interface_type: None,
+                interface_type: interface_type(spec.interface_type.as_deref())?,
+                tracking: spec.tracking,
                 tags: launch.tags_for("network-interface"),
             };
             let subnet_id = spec.subnet_id.as_ref().unwrap_or(&subnet.id);

@@ -3,17 +3,20 @@
 use std::collections::BTreeMap;
 
 use aws_ec2::{
-    common::TagSpecification, launch_template_request::RequestLaunchTemplateData,
-    run_instances::RunInstancesRequest,
+    common::TagSpecification,
+    launch_template_request::RequestLaunchTemplateData,
+    run_instances::{CpuOptionsRequest, RunInstancesRequest},
 };
 use aws_wire::Fault;
 
 use crate::{
     Call, capacity_reservations,
     network_interfaces::{
-        WantedIpv6, count, parse_address, parse_ipv6_address, parse_prefix, wanted_ipv6,
+        WantedIpv6, connection_tracking as tracking, count, parse_address, parse_ipv6_address,
+        parse_prefix, wanted_ipv6,
     },
-    records::{MetadataOptions, Preference, Tags},
+    placement_groups,
+    records::{ConnectionTracking, MetadataOptions, Preference, Tags},
     tagging,
 };
 
@@ -46,6 +49,8 @@ pub(crate) struct Launch {
     pub is_spot: bool,
     pub capacity: Preference,
     pub cpu_credits: Option<String>,
+    pub cpu_options: Option<CpuOptionsRequest>,
+    pub group: placement_groups::Wanted,
 }
 
 /// One interface of a launch.
@@ -64,6 +69,9 @@ pub(crate) struct InterfaceSpec {
     pub prefixes: Vec<ipnet::Ipv4Net>,
     pub prefix_count: usize,
     pub ipv6: WantedIpv6,
+    pub network_card_index: i64,
+    pub interface_type: Option<String>,
+    pub tracking: Option<ConnectionTracking>,
 }
 
 /// One volume of a launch; unset fields come from the image.
@@ -76,6 +84,7 @@ pub(crate) struct BlockDeviceSpec {
     pub iops: Option<i64>,
     pub throughput: Option<i64>,
     pub is_encrypted: Option<bool>,
+    pub kms_key: Option<String>,
     pub delete_on_termination: Option<bool>,
 }
 
@@ -111,6 +120,9 @@ macro_rules! interface_spec {
             prefixes: prefixes.map(parse_prefix).collect::<Result<_, _>>()?,
             prefix_count: count(spec.ipv4_prefix_count)?,
             ipv6: wanted_ipv6!(spec)?,
+            network_card_index: spec.network_card_index.unwrap_or(0),
+            interface_type: spec.interface_type.clone(),
+            tracking: tracking(spec.connection_tracking_specification)?,
         }
     }};
 }
@@ -127,6 +139,7 @@ macro_rules! block_device_spec {
             iops: ebs.and_then(|it| it.iops),
             throughput: ebs.and_then(|it| it.throughput),
             is_encrypted: ebs.and_then(|it| it.encrypted),
+            kms_key: ebs.and_then(|it| it.kms_key_id.clone()).filter(|it| !it.is_empty()),
             delete_on_termination: ebs.and_then(|it| it.delete_on_termination),
         }
     }};
@@ -150,6 +163,13 @@ macro_rules! overlay {
         }
         if let Some(placement) = &source.placement {
             set(&mut launch.zone, &placement.availability_zone);
+            let group = &mut launch.group;
+            if placement.group_id.is_some() || placement.group_name.is_some() {
+                *group = placement_groups::Wanted::default();
+            }
+            set(&mut group.group_id, &placement.group_id);
+            set(&mut group.group_name, &placement.group_name);
+            set_value(&mut group.partition, &placement.partition_number.map(Some));
         }
         if !source.network_interfaces.is_empty() {
             launch.interfaces.clear();
@@ -181,6 +201,9 @@ macro_rules! overlay {
         }
         if let Some(credits) = &source.credit_specification {
             launch.cpu_credits = Some(credits.cpu_credits.clone());
+        }
+        if let Some(options) = &source.cpu_options {
+            launch.cpu_options = Some(options.clone());
         }
     }};
 }

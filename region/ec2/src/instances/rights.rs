@@ -15,7 +15,7 @@ use super::{
     run::{Place, merged_in},
 };
 use crate::{
-    Call, Ec2, launch_templates,
+    Call, Ec2, launch_templates, placement_groups,
     records::{Preference, Subnet, Tags},
     state::State,
     targets::{of_id, tagging_of},
@@ -98,6 +98,13 @@ impl<'a> Asked<'a> {
         if let Preference::Target(id) = &self.launch.capacity {
             let is_overridden = request.capacity_reservation_specification.is_some();
             targets.push(self.sourced(is_overridden, of_id(self.call.config, self.state, id)));
+        }
+        if let Ok(Some(group)) = placement_groups::group_of(self.state, &self.launch.group) {
+            let placement = request.placement.as_ref();
+            let is_overridden =
+                placement.is_some_and(|it| it.group_id.is_some() || it.group_name.is_some());
+            let target = of_id(self.call.config, self.state, &group.id);
+            targets.push(self.sourced(is_overridden, target));
         }
         targets.extend(self.tagging());
         targets.extend(self.role());

@@ -9,10 +9,10 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use instance_types::{Arch, InstanceType};
 use region_gateway::CallerKind;
 
-use super::{interfaces, launch::Launch, quota::Capacity, reports, shape};
+use super::{cpu, interfaces, launch::Launch, quota::Capacity, reports, shape};
 use crate::{
-    Call, client_tokens, faults, key_pairs, launch_templates,
-    records::{BlockDevice, Image, Instance, InstanceState, Profile, StatusCheck, Tags},
+    Call, client_tokens, faults, key_pairs, launch_templates, placement_groups,
+    records::{BlockDevice, Cpus, Image, Instance, InstanceState, Profile, StatusCheck, Tags},
     service::ProfileInfo,
     state::State,
 };
@@ -91,16 +91,8 @@ fn refuse_unsupported(request: &RunInstancesRequest) -> Result<(), Fault> {
     let tenancy = placement.and_then(|it| it.tenancy.as_deref());
     let has_host =
         placement.is_some_and(|it| it.host_id.is_some() || it.host_resource_group_arn.is_some());
-    let has_group =
-        placement.and_then(|it| it.group_name.as_deref()).is_some_and(|it| !it.is_empty());
     if has_host || tenancy.is_some_and(|it| it != "default") {
         return Err(faults::unsupported("Dedicated hosts are not supported in this region."));
-    }
-    if has_group {
-        return Err(faults::unsupported("Placement groups are not supported in this region."));
-    }
-    if request.cpu_options.is_some() {
-        return Err(faults::unsupported("CPU options are not supported in this region."));
     }
     Ok(())
 }
@@ -158,6 +150,7 @@ struct Plan {
     image: Image,
     public_key: Option<String>,
     facts: &'static InstanceType,
+    cpus: Option<Cpus>,
     profile: Option<ProfileInfo>,
     template: Option<(String, i64)>,
     client_token: Option<String>,
@@ -173,6 +166,9 @@ impl Plan {
         let image_id = launch.image_id.as_deref().ok_or_else(|| faults::missing("ImageId"))?;
         let image = state.images.find(image_id)?.clone();
         let facts = instance_type(launch.instance_type.as_deref().unwrap_or("m1.small"), &image)?;
+        let cpus = cpu::wanted(facts, launch.cpu_options.as_ref())?;
+        check_keys(&launch)?;
+        placement_groups::group_of(state, &launch.group)?;
         let public_key = match &launch.key_name {
             None => None,
             Some(name) => Some(key_pairs::by_name(state, name)?.public_key.clone()),
@@ -193,7 +189,7 @@ impl Plan {
             (template.id.clone(), numbered.map_or(template.latest_version, |(number, _)| *number))
         });
         let client_token = request.client_token.clone();
-        Ok(Self { launch, image, public_key, facts, profile, template, client_token })
+        Ok(Self { launch, image, public_key, facts, cpus, profile, template, client_token })
     }
 
     fn make(
@@ -206,6 +202,7 @@ impl Plan {
         let launch = &self.launch;
         // Each is in the state before the next is checked.
         let subnet = interfaces::subnet_for(state, launch)?;
+        let placed = placement_groups::place(state, &launch.group, self.facts, &subnet.zone)?;
         let capacity = Capacity { is_spot: launch.is_spot, preference: &launch.capacity };
         let reservation = capacity.grant(call, state, self.facts, &subnet.zone)?;
         let id = entropy::aws_id("i");
@@ -250,6 +247,8 @@ impl Plan {
             capacity_reservation: reservation,
             interruption: None,
             cpu_credits: launch.cpu_credits.clone(),
+            cpu_options: self.cpus,
+            placed,
             client_token: self.client_token.clone(),
             launch_template: self.template.clone(),
             block_devices: block_devices(launch, &self.image),
@@ -330,6 +329,20 @@ pub(crate) fn find_profile(call: &Call<'_>, name_or_arn: &str) -> Result<Profile
     })
 }
 
+/// A key is asked for only when the volume is made: see [`super::volumes::settle`].
+fn check_keys(launch: &Launch) -> Result<(), Fault> {
+    let is_odd = |it: &&super::launch::BlockDeviceSpec| {
+        it.kms_key.is_some() && it.is_encrypted != Some(true)
+    };
+    match launch.block_devices.iter().find(is_odd) {
+        None => Ok(()),
+        Some(_) => Err(Fault::new(
+            "InvalidParameterDependency",
+            "The parameter KmsKeyId requires the parameter Encrypted to be set.",
+        )),
+    }
+}
+
 fn block_devices(launch: &Launch, image: &Image) -> Vec<BlockDevice> {
     let named = |name: &str| launch.block_devices.iter().find(|it| it.device_name == name);
     let mut names: Vec<&str> = vec![&image.root_device_name];
@@ -351,6 +364,7 @@ fn block_devices(launch: &Launch, image: &Image) -> Vec<BlockDevice> {
             iops: spec.iops.or(Some(3000)),
             throughput: spec.throughput.or(Some(125)),
             is_encrypted: spec.is_encrypted.unwrap_or(false),
+            kms_key: spec.kms_key,
             delete_on_termination: spec.delete_on_termination.unwrap_or(true),
         }
     })

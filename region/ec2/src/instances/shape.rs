@@ -19,9 +19,9 @@ use aws_ec2::{
 
 use crate::{
     Call, names,
-    network_interfaces::{association, groups},
+    network_interfaces::{association, groups, tracking_answer},
     query::{Values, many, maybe, one},
-    records::{Instance, InstanceState, MetadataOptions, NetworkInterface, Preference},
+    records::{Cpus, Instance, InstanceState, MetadataOptions, NetworkInterface, Preference},
     state::{Attached, State},
     tagging,
 };
@@ -88,7 +88,7 @@ fn answer(
         }),
         tags: tagging::answer(&instance.tags),
         virtualization_type: text("hvm"),
-        cpu_options: facts.map(|it| cpu(it.vcpus)),
+        cpu_options: facts.map(|it| cpu(instance.cpus(it))),
         metadata_options: Some(metadata(&instance.metadata)),
         platform_details: text("Linux/UNIX"),
         usage_operation: text("RunInstances"),
@@ -141,20 +141,22 @@ fn specification(of: &Preference) -> CapacityReservationSpecificationResponse {
     }
 }
 
-fn cpu(vcpus: u32) -> CpuOptions {
-    let (cores, threads) = if vcpus >= 2 { (vcpus / 2, 2) } else { (1, 1) };
+pub(crate) fn cpu(cpus: Cpus) -> CpuOptions {
     CpuOptions {
-        core_count: Some(cores.into()),
-        threads_per_core: Some(threads),
+        core_count: Some(cpus.cores.into()),
+        threads_per_core: Some(cpus.threads_per_core.into()),
         ..Default::default()
     }
 }
 
 fn placement(call: &Call<'_>, instance: &Instance) -> Placement {
+    let placed = instance.placed.as_ref();
     Placement {
         availability_zone: Some(instance.zone.clone()),
         availability_zone_id: call.config.zone_id(&instance.zone).map(str::to_owned),
-        group_name: Some(String::new()),
+        group_name: Some(placed.map(|it| it.group_name.clone()).unwrap_or_default()),
+        group_id: placed.map(|it| it.group_id.clone()),
+        partition_number: placed.and_then(|it| it.partition).map(i64::from),
         tenancy: Some("default".to_owned()),
         ..Default::default()
     }
@@ -238,6 +240,7 @@ fn interface(
         subnet_id: Some(interface.subnet_id.clone()),
         vpc_id: Some(interface.vpc_id.clone()),
         interface_type: Some(interface.interface_type.clone()),
+        connection_tracking_configuration: tracking_answer(interface),
         ipv4_prefixes: interface.prefixes.iter().map(prefix).collect(),
         ipv6_addresses: interface.ipv6_addresses.iter().map(ipv6_address).collect(),
         ipv6_prefixes: interface.ipv6_prefixes.iter().map(ipv6_prefix).collect(),
@@ -314,7 +317,9 @@ pub(crate) fn attribute(call: &Call<'_>, state: &State, instance: &Instance, nam
         "tenancy" => one("default"),
         "platform-details" => one("Linux/UNIX"),
         "source-dest-check" => maybe(primary().map(|it| it.source_dest_check)),
-        "placement-group-name" | "platform" | "host-id" | "affinity" => Some(Vec::new()),
+        "placement-group-name" => maybe(instance.placed.as_ref().map(|it| &it.group_name)),
+        "placement-partition-number" => maybe(instance.placed.as_ref().and_then(|it| it.partition)),
+        "platform" | "host-id" | "affinity" => Some(Vec::new()),
         _ => None,
     }
 }

@@ -11,7 +11,7 @@ use aws_wire::Fault;
 
 use super::{interfaces, quota::Capacity, reports::transition_reason, shape};
 use crate::{
-    Call, faults,
+    Call, faults, placement_groups,
     records::{Instance, InstanceState, StateReason, StatusCheck},
     state::State,
 };
@@ -118,6 +118,10 @@ pub(crate) fn start(
 /// Starts one, in whichever room there is for it now.
 fn boot(call: &Call<'_>, state: &mut State, id: &str) -> Result<(), Fault> {
     let instance = state.instances.find(id)?;
+    if let Some(placed) = &instance.placed {
+        let group = state.placement_groups.find(&placed.group_id)?;
+        placement_groups::check_room(state, group, &instance.instance_type, &instance.zone)?;
+    }
     let reservation = match instance_types::find(&instance.instance_type) {
         None => None,
         Some(facts) => {

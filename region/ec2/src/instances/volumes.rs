@@ -1,14 +1,20 @@
 //! `DescribeVolumes`: the volumes that instances were launched with.
 //!
-//! Deviation: there are no other volumes; they cannot be created, attached or detached alone.
+//! A volume's key is looked up when the volume is made, after the launch has been answered: an instance
+//! whose key cannot be used ends before it runs.
+//!
+//! Source: CreateVolume ("EBS authenticates the KMS key asynchronously"); EC2 user guide, "Instance
+//! terminates immediately".
+//! Deviation: there is no KMS here, and so no key but the account's own. There are no other volumes; they cannot be created, attached or detached alone.
 
 use aws_ec2::volume::{DescribeVolumesRequest, DescribeVolumesResponse, Volume, VolumeAttachment};
 use aws_wire::Fault;
 
+use super::reports::transition_reason;
 use crate::{
     Call, names,
     query::{self, Values, one},
-    records::{BlockDevice, Instance, InstanceState},
+    records::{BlockDevice, Instance, InstanceState, StateReason},
     state::State,
 };
 
@@ -54,6 +60,26 @@ pub(crate) fn describe(
     Ok(DescribeVolumesResponse { next_token, volumes })
 }
 
+/// Ends the launches whose volumes cannot be encrypted as they are to be.
+pub(crate) fn settle(call: &Call<'_>, state: &mut State) -> Result<(), Fault> {
+    let is_stuck = |it: &&Instance| {
+        it.state == InstanceState::Pending && it.block_devices.iter().any(|it| it.kms_key.is_some())
+    };
+    let stuck: Vec<String> =
+        state.instances.iter().filter(is_stuck).map(|it| it.id.clone()).collect();
+    for id in stuck {
+        let instance = state.instances.edit(&id)?;
+        let code = "Client.InvalidKMSKey.InvalidState";
+        instance.state_reason = Some(StateReason {
+            code: code.to_owned(),
+            message: format!("{code}: The KMS key provided is in an incorrect state"),
+        });
+        instance.transition_reason = transition_reason(call, "Server.InternalError");
+        instance.state = InstanceState::ShuttingDown;
+    }
+    Ok(())
+}
+
 fn attribute(instance: &Instance, device: &BlockDevice, name: &str) -> Values {
     match name {
         "volume-id" => one(&device.volume_id),
@@ -94,6 +120,7 @@ fn answer(call: &Call<'_>, instance: &Instance, device: &BlockDevice) -> Volume 
         create_time: Some(at),
         attachments: vec![attachment],
         encrypted: Some(device.is_encrypted),
+        kms_key_id: device.kms_key.clone(),
         ..Default::default()
     }
 }

@@ -13,6 +13,8 @@ use aws_wire::Fault;
 
 use crate::{
     Call,
+    instances::shape::cpu,
+    network_interfaces::tracking_answer,
     records::{BlockDevice, NetworkInterface},
     state::State,
     tagging,
@@ -49,6 +51,8 @@ pub(crate) fn of_instance(
         placement: Some(LaunchTemplatePlacement {
             availability_zone: text(&instance.zone),
             tenancy: text("default"),
+            group_name: instance.placed.as_ref().map(|it| it.group_name.clone()),
+            partition_number: instance.placed.as_ref().and_then(|it| it.partition).map(i64::from),
             ..Default::default()
         }),
         block_device_mappings: instance.block_devices.iter().map(device).collect(),
@@ -65,6 +69,7 @@ pub(crate) fn of_instance(
             .cpu_credits
             .clone()
             .map(|it| CreditSpecification { cpu_credits: Some(it) }),
+        cpu_options: instance.cpu_options.map(cpu),
         tag_specifications,
         ..Default::default()
     };
@@ -78,6 +83,7 @@ fn device(device: &BlockDevice) -> LaunchTemplateBlockDeviceMapping {
             encrypted: Some(device.is_encrypted),
             delete_on_termination: Some(device.delete_on_termination),
             iops: device.iops,
+            kms_key_id: device.kms_key.clone(),
             throughput: device.throughput,
             volume_size: Some(device.size_gib),
             volume_type: Some(device.volume_type.clone()),
@@ -99,6 +105,7 @@ fn interface(interface: &NetworkInterface) -> LaunchTemplateInstanceNetworkInter
         groups: interface.security_groups.iter().cloned().collect(),
         interface_type: Some(interface.interface_type.clone()),
         subnet_id: Some(interface.subnet_id.clone()),
+        connection_tracking_specification: tracking_answer(interface),
         ..Default::default()
     }
 }

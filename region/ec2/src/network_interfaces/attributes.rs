@@ -24,7 +24,13 @@ pub(crate) fn modify_attribute(
         [] => None,
         asked => Some(groups_for(state, state.subnets.find(&interface.subnet_id)?, asked)?),
     };
+    let tracking = super::tracking::of(request.connection_tracking_specification)?;
     let interface = state.network_interfaces.edit(id)?;
+    if let Some(tracking) = tracking {
+        // What is not said stays.
+        let before = interface.tracking.unwrap_or_default();
+        interface.tracking = Some(tracking.over(before));
+    }
     if let Some(groups) = groups {
         interface.security_groups = groups;
     }

@@ -45,6 +45,7 @@ pub(crate) fn answer(
         description: Some(interface.description.clone()),
         groups: groups(state, interface),
         interface_type: Some(interface.shown_type().to_owned()),
+        connection_tracking_configuration: super::tracking::answer(interface),
         mac_address: Some(interface.mac.clone()),
         network_interface_id: Some(interface.id.clone()),
         owner_id: Some(call.config.account.clone()),

@@ -50,6 +50,7 @@ impl Default for NetworkInterface {
             ipv6_prefixes: BTreeSet::new(),
             security_groups: BTreeSet::new(),
             source_dest_check: false,
+            tracking: None,
             public_addresses: Vec::new(),
             attachment: None,
             requester: None,

@@ -1,9 +1,10 @@
 //! Instances, the images they boot, and key pairs.
 
+use instance_types::InstanceType;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::{Preference, Tags, record};
+use super::{Preference, Tags, placement_group::Placed, record};
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 pub struct Instance {
@@ -56,6 +57,12 @@ pub struct Instance {
     #[serde(default)]
     pub interruption: Option<Interruption>,
     pub cpu_credits: Option<String>,
+    /// Where it has others than its type.
+    #[serde(default)]
+    pub cpu_options: Option<Cpus>,
+    /// Its placement group.
+    #[serde(default)]
+    pub placed: Option<Placed>,
     pub client_token: Option<String>,
     pub launch_template: Option<(String, i64)>,
     pub block_devices: Vec<BlockDevice>,
@@ -64,10 +71,42 @@ pub struct Instance {
 
 record!(Instance, "instance", "i-", "InvalidInstanceID", "instance");
 
+/// An instance's processors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Cpus {
+    pub cores: u32,
+    pub threads_per_core: u32,
+}
+
+impl Cpus {
+    /// What instances of a type have unless they are launched with others.
+    pub fn of(kind: &InstanceType) -> Self {
+        // An older way of virtualization, and AMD's later generations: each vCPU is a core.
+        let is_core_each = ["t2", "m7a", "c7a", "r7a", "m8a", "c8a", "r8a", "hpc6a", "hpc7a"];
+        match kind.vcpus {
+            0 | 1 => Self { cores: 1, threads_per_core: 1 },
+            vcpus if is_core_each.contains(&kind.family()) => {
+                Self { cores: vcpus, threads_per_core: 1 }
+            }
+            vcpus => Self { cores: vcpus / 2, threads_per_core: 2 },
+        }
+    }
+
+    /// vCPUs.
+    pub fn count(self) -> u32 {
+        self.cores * self.threads_per_core
+    }
+}
+
 /// Checks are made every minute: what fails for longer than that is impaired.
 const CHECKED_EVERY: SignedDuration = SignedDuration::from_mins(1);
 
 impl Instance {
+    /// Its own processors, or those of its type.
+    pub fn cpus(&self, kind: &InstanceType) -> Cpus {
+        self.cpu_options.unwrap_or_else(|| Cpus::of(kind))
+    }
+
     /// What EC2's status checks of it say: `ok`, `impaired`, `initializing`, `not-applicable`.
     pub fn status_check(&self, now: Timestamp) -> &'static str {
         match (self.state, self.check) {
@@ -179,6 +218,9 @@ pub struct BlockDevice {
     pub iops: Option<i64>,
     pub throughput: Option<i64>,
     pub is_encrypted: bool,
+    /// The key that its launch has named; without one it is the account's default.
+    #[serde(default)]
+    pub kms_key: Option<String>,
     pub delete_on_termination: bool,
 }
 

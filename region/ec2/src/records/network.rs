@@ -129,6 +129,8 @@ pub struct NetworkInterface {
     pub ipv6_prefixes: BTreeSet<Ipv6Net>,
     pub security_groups: BTreeSet<String>,
     pub source_dest_check: bool,
+    #[serde(default)]
+    pub tracking: Option<ConnectionTracking>,
     /// Addresses of the internet side, by private address (elastic ones included).
     pub public_addresses: Vec<PublicAddress>,
     pub attachment: Option<Attachment>,
@@ -140,6 +142,27 @@ pub struct NetworkInterface {
     #[serde(default)]
     pub permissions: Vec<InterfacePermission>,
     pub tags: Tags,
+}
+
+/// Seconds after which a connection on which nothing happens is forgotten; EC2's where nothing is said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub struct ConnectionTracking {
+    pub tcp_established: Option<u32>,
+    /// After an answer.
+    pub udp_stream: Option<u32>,
+    /// Before one.
+    pub udp: Option<u32>,
+}
+
+impl ConnectionTracking {
+    /// What is said, and what was said `before` where nothing is.
+    pub(crate) fn over(self, before: Self) -> Self {
+        Self {
+            tcp_established: self.tcp_established.or(before.tcp_established),
+            udp_stream: self.udp_stream.or(before.udp_stream),
+            udp: self.udp.or(before.udp),
+        }
+    }
 }
 
 /// How a branch gets into an instance.

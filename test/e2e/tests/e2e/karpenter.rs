@@ -10,8 +10,10 @@ use crate::{
     region::{Region, eventually, nodestead, seconds},
 };
 
-pub(crate) const TESTS: &[Test] =
-    &[("a_pending_pod_brings_a_node_of_its_size_which_goes_with_it", a_pending_pod_brings_a_node)];
+pub(crate) const TESTS: &[Test] = &[
+    ("a_pending_pod_brings_a_node_of_its_size_which_goes_with_it", a_pending_pod_brings_a_node),
+    ("a_node_of_bottlerocket_joins_with_the_settings_of_its_class", bottlerocket_joins),
+];
 
 /// Ends with the test, whatever becomes of it.
 pub(crate) struct Karpenter(Child);
@@ -151,6 +153,41 @@ fn a_pending_pod_brings_a_node(region: &Region) -> anyhow::Result<()> {
         Ok((are_gone && nodes.trim().is_empty()).then_some(()))
     })?;
     remove(region)?;
+    drop(karpenter);
+    Ok(())
+}
+
+/// Of the class, of its user data, and of its placement group.
+const SETTINGS: &str = "  kubelet: {maxPods: 17, systemReserved: {cpu: 100m}}
+  placementGroupSelector: {name: for-karpenter}
+  userData: |
+    [settings.kubernetes.node-labels]
+    team = 'red'
+";
+
+fn bottlerocket_joins(region: &Region) -> anyhow::Result<()> {
+    let karpenter = Karpenter::start(region, &[])?;
+    let named = ["--group-name", "for-karpenter"];
+    let partition = ["--strategy", "partition", "--partition-count", "2"];
+    region.aws(&[&["ec2", "create-placement-group"][..], &named, &partition].concat())?;
+    region.apply(&format!("{}{SETTINGS}", class(region, "bottlerocket@latest")?.trim_start()))?;
+    region.apply(&pool("on-demand", "consolidateAfter: 0s"))?;
+    region.kubectl(&["wait", "--for=condition=Ready", "nodepool/default", "--timeout=60s"])?;
+    region.apply(LOAD)?;
+    region.kubectl(&["rollout", "status", "deployment/for-karpenter", "--timeout=120s"])?;
+    let nodes = region.kubectl_json(&["get", "nodes", "-l", "karpenter.sh/nodepool"])?;
+    let node = &nodes["items"][0];
+    let labels = &node["metadata"]["labels"];
+    ensure!(labels["team"] == "red", "{labels}");
+    ensure!(labels["karpenter.k8s.aws/placement-group-partition"] == "1", "{labels}");
+    let (capacity, left) = (&node["status"]["capacity"], &node["status"]["allocatable"]);
+    // EKS's own reservation for four processors is 80m.
+    ensure!(capacity["pods"] == "17" && left["cpu"] == "3820m", "{capacity} {left}");
+    region.kubectl(&["delete", "deployment", "for-karpenter"])?;
+    remove(region)?;
+    eventually("the placement group goes", seconds(60), || {
+        Ok(region.aws(&[&["ec2", "delete-placement-group"][..], &named].concat()).ok().map(drop))
+    })?;
     drop(karpenter);
     Ok(())
 }

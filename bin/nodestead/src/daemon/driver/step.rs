@@ -58,6 +58,7 @@ mod tests {
             instance_id: "i-1".to_owned(),
             hostname: String::new(),
             vcpus: 1,
+            threads_per_core: 2,
             memory_bytes: 1,
             folder: path(),
             ami: path(),

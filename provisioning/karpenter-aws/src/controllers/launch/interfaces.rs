@@ -3,10 +3,13 @@
 //! EC2 takes an instance's groups beside its interfaces or with each of them, not both: a class that says
 //! nothing of interfaces has the former.
 
-use api_kube::karpenter::{Ec2NodeClass, NetworkInterface};
-use aws_ec2::launch_template_request::{
-    LaunchTemplateInstanceNetworkInterfaceSpecificationRequest as Interface,
-    RequestLaunchTemplateData,
+use api_kube::karpenter::{ConnectionTracking, Ec2NodeClass, NetworkInterface};
+use aws_ec2::{
+    launch_template_request::{
+        LaunchTemplateInstanceNetworkInterfaceSpecificationRequest as Interface,
+        RequestLaunchTemplateData,
+    },
+    network_interface::ConnectionTrackingSpecificationRequest,
 };
 
 const PLAIN: &str = "interface";
@@ -16,6 +19,7 @@ pub(super) fn add(data: &mut RequestLaunchTemplateData, class: &Ec2NodeClass, gr
     let spec = &class.spec;
     let says_nothing = spec.associate_public_ip_address.is_none()
         && spec.ip_prefix_count.is_none()
+        && spec.connection_tracking.is_none()
         && spec.network_interfaces.is_empty();
     if says_nothing {
         data.security_group_ids = groups;
@@ -40,16 +44,19 @@ pub(super) fn add(data: &mut RequestLaunchTemplateData, class: &Ec2NodeClass, gr
             associate_public_ip_address: spec.associate_public_ip_address.filter(|_| is_primary),
             ipv4_prefix_count: spec.ip_prefix_count.map(i64::from).filter(|_| is_primary),
             delete_on_termination: Some(true),
+            connection_tracking_specification: spec.connection_tracking.map(timeouts),
             ..Interface::default()
         }
     });
     data.network_interfaces = each.collect();
 }
 
-/// Whether instances here can have the class's interfaces: plain ones of one card.
-pub(in crate::controllers) fn are_plain(class: &Ec2NodeClass) -> bool {
-    let mut all = class.spec.network_interfaces.iter();
-    all.all(|it| it.interface_type == PLAIN && it.network_card_index == 0)
+fn timeouts(said: ConnectionTracking) -> ConnectionTrackingSpecificationRequest {
+    ConnectionTrackingSpecificationRequest {
+        tcp_established_timeout: said.tcp_established_timeout.map(i64::from),
+        udp_stream_timeout: said.udp_stream_timeout.map(i64::from),
+        udp_timeout: said.udp_timeout.map(i64::from),
+    }
 }
 
 #[cfg(test)]
@@ -82,10 +89,14 @@ mod tests {
     fn what_is_said_of_the_primary_interface_is_said_of_no_other() {
         let both = of(json!({ "ipPrefixCount": 1, "networkInterfaces": [
             { "networkCardIndex": 0, "deviceIndex": 0, "interfaceType": "interface" },
-            { "networkCardIndex": 0, "deviceIndex": 1, "interfaceType": "interface" }] }));
+            { "networkCardIndex": 0, "deviceIndex": 1, "interfaceType": "interface" }],
+            "connectionTracking": { "tcpEstablishedTimeout": 350 } }));
         let counts: Vec<_> =
             both.network_interfaces.iter().map(|it| it.ipv4_prefix_count).collect();
         assert_eq!(counts, [Some(1), None]);
-        assert!(both.network_interfaces.iter().all(|it| it.groups == ["sg-1"]));
+        assert!(both.network_interfaces.iter().all(|it| {
+            let timeouts = it.connection_tracking_specification.unwrap();
+            it.groups == ["sg-1"] && timeouts.tcp_established_timeout == Some(350)
+        }));
     }
 }

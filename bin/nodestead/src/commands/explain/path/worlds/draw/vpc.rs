@@ -109,6 +109,7 @@ fn eni(dice: &mut Dice, number: usize, ground: &Ground) -> Eni {
         security_groups: groups.map(|_| format!("sg-{}", dice.below(GROUPS))).collect(),
         source_dest_check: !dice.one_in(3),
         public_ip: (is_primary && !dice.one_in(3)).then(|| Ipv4Addr::new(54, 0, 0, byte(node))),
+        tracking: Default::default(),
         location: Location::Netns {
             path: ground.node(node),
             device: if is_primary { "eth0" } else { "eth1" }.to_owned(),
