@@ -15,11 +15,12 @@ use instance_types::{Arch, Hypervisor, InstanceType};
 
 use crate::{
     Call,
+    instances::hibernation,
     query::{self, Values, maybe, one},
     state::State,
 };
 
-fn offered() -> impl Iterator<Item = &'static InstanceType> {
+pub(crate) fn offered() -> impl Iterator<Item = &'static InstanceType> {
     instance_types::all().filter(|it| it.arch == Arch::X86_64)
 }
 
@@ -57,6 +58,7 @@ fn attribute(facts: &InstanceType, name: &str) -> Values {
         "bare-metal" => one(facts.is_bare_metal),
         "current-generation" => one(is_current(facts)),
         "burstable-performance-supported" => one(facts.family().starts_with('t')),
+        "hibernation-supported" => one(hibernation::is_supported(facts)),
         "hypervisor" => maybe(hypervisor(facts)),
         "processor-info.supported-architecture" => one(facts.arch.as_str()),
         "vcpu-info.default-vcpus" => one(facts.vcpus),
@@ -75,7 +77,7 @@ fn attribute(facts: &InstanceType, name: &str) -> Values {
 }
 
 /// Whether AWS still lists the type among the current ones: by its generation.
-fn is_current(facts: &InstanceType) -> bool {
+pub(crate) fn is_current(facts: &InstanceType) -> bool {
     let generation = facts.family().chars().find_map(|it| it.to_digit(10)).unwrap_or(0);
     generation >= if facts.family().starts_with('t') { 2 } else { 4 }
 }
@@ -133,6 +135,7 @@ fn answer(facts: &'static InstanceType) -> InstanceTypeInfo {
         placement_group_info: Some(PlacementGroupInfo {
             supported_strategies: texts(&["cluster", "partition", "spread"]),
         }),
+        hibernation_supported: Some(hibernation::is_supported(facts)),
         burstable_performance_supported: Some(facts.family().starts_with('t')),
         dedicated_hosts_supported: Some(false),
         auto_recovery_supported: Some(false),

@@ -78,6 +78,7 @@ pair!(
         credit_specification,
         capacity_reservation_specification,
         metadata_options,
+        hibernation_options,
     ],
     many [block_device_mappings, network_interfaces, tag_specifications],
 );
@@ -93,6 +94,12 @@ pair!(
     CapacityReservationTarget,
     CapacityReservationTargetResponse,
     same [capacity_reservation_id, capacity_reservation_resource_group_arn],
+);
+
+pair!(
+    sent::LaunchTemplateHibernationOptionsRequest,
+    answered::LaunchTemplateHibernationOptions,
+    same[configured],
 );
 
 pair!(
