@@ -83,6 +83,8 @@ pub struct Eni {
     pub source_dest_check: bool,
     pub public_ip: Option<Ipv4Addr>,
     pub location: Location,
+    /// Its instance hibernates: whatever it sends or is sent is dropped.
+    pub is_asleep: bool,
 }
 
 /// Where the far end of an ENI is.
@@ -196,6 +198,11 @@ impl VpcSpec {
 }
 
 impl Eni {
+    /// Nothing gets to it, and nothing comes from it.
+    pub(crate) fn is_out(&self) -> bool {
+        self.location == Location::Unattached || self.is_asleep
+    }
+
     pub fn owns(&self, address: impl Into<IpAddr>) -> bool {
         match address.into() {
             IpAddr::V4(address) => {
@@ -263,6 +270,7 @@ pub(crate) mod samples {
             source_dest_check: true,
             public_ip: None,
             location: Location::Unattached,
+            is_asleep: false,
         }
     }
 

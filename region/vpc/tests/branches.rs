@@ -48,6 +48,7 @@ fn eni(number: u8, subnet: &str, primary: [u8; 4], location: Location) -> Eni {
         source_dest_check: true,
         public_ip: None,
         location,
+        is_asleep: false,
     }
 }
 
