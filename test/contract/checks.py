@@ -28,6 +28,8 @@ AWS_SAYS = {
     # "No cluster found for name: …" of every operation of EKS on a cluster that is not there.
     ("CreateNodegroup", "ResourceNotFoundException"),
     ("CreateFargateProfile", "ResourceNotFoundException"),
+    # "The Launch Configuration creation operation is not available in your account": what users report.
+    ("CreateLaunchConfiguration", "UnsupportedOperation"),
 }
 # "An error occurred (InvocationDoesNotExist) when calling the GetCommandInvocation operation: ", and no
 # more: what users of Systems Manager report.

@@ -23,6 +23,10 @@ def compute(story):
     do("DescribeKeyPairs", IncludePublicKey=True)
     do("DeleteKeyPair", KeyName="contract3")
     do("DescribeInstanceTypes", InstanceTypes=["m5.large"])
+    do("GetInstanceTypesFromInstanceRequirements", ArchitectureTypes=["x86_64"],
+       VirtualizationTypes=["hvm"], InstanceRequirements={
+           "VCpuCount": {"Min": 2, "Max": 2}, "MemoryMiB": {"Min": 8192, "Max": 8192},
+           "ExcludedInstanceTypes": ["m5*"]})
     do("DescribeInstanceTypeOfferings", LocationType="availability-zone")
     do("DescribeSpotPriceHistory", InstanceTypes=["m5.large"], MaxResults=5)
     templates(story, do, image["ImageId"])

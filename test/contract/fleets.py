@@ -57,6 +57,7 @@ def groups(story):
     do("SuspendProcesses", ScalingProcesses=["Launch"], **name)
     do("ResumeProcesses", **name)
     changes(do)
+    sizing(do)
     for what in ("InstanceRefreshes", "WarmPool", "TrafficSources", "LoadBalancers",
                  "LoadBalancerTargetGroups"):
         do(f"Describe{what}", **name)
@@ -96,6 +97,35 @@ def changes(do):
     do("PutWarmPool", MaxGroupPreparedCapacity=1, MinSize=0, PoolState="Stopped", **name)
     do("DescribeWarmPool", **name)
     do("DeleteWarmPool", ForceDelete=True, **name)
+
+
+def sizing(do):
+    """Scheduled actions, scaling policies, and what there is at all."""
+    name = {"AutoScalingGroupName": GROUP}
+    later = "2099-01-0{}T00:00:00Z"
+    for number in "12":
+        do("PutScheduledUpdateGroupAction", ScheduledActionName=f"s{number}",
+           StartTime=later.format(number), MinSize=0, MaxSize=9, **name)
+    do("BatchPutScheduledUpdateGroupAction", ScheduledUpdateGroupActions=[
+        {"ScheduledActionName": "s3", "Recurrence": "0 8 1 1 *", "TimeZone": "Europe/Berlin",
+         "DesiredCapacity": 3},
+        {"ScheduledActionName": "s4", "Recurrence": "never", "DesiredCapacity": 3}], **name)
+    do("DescribeScheduledActions", **name)
+    do("BatchDeleteScheduledAction", ScheduledActionNames=["s3", "s4"], **name)
+    change = {"AdjustmentType": "ChangeInCapacity", **name}
+    for number in "12":
+        do("PutScalingPolicy", PolicyName=f"p{number}", PolicyType="SimpleScaling",
+           ScalingAdjustment=0, Cooldown=1, **change)
+    do("PutScalingPolicy", PolicyName="p3", PolicyType="StepScaling", StepAdjustments=[
+        {"MetricIntervalLowerBound": 0.0, "ScalingAdjustment": 1}], **change)
+    do("DescribePolicies", **name)
+    do("DeleteScheduledAction", ScheduledActionName="s2", **name)
+    do("ExecutePolicy", PolicyName="p1", HonorCooldown=True, **name)
+    do("DeletePolicy", PolicyName="p3", **name)
+    for what in ("AccountLimits", "AdjustmentTypes", "AutoScalingNotificationTypes",
+                 "LifecycleHookTypes", "MetricCollectionTypes", "ScalingProcessTypes",
+                 "TerminationPolicyTypes"):
+        do(f"Describe{what}")
 
 
 def balancers(story):

@@ -116,6 +116,21 @@ impl Cgroup {
         Ok(())
     }
 
+    /// Whether everything in the cgroup and below stands still. Where there is no freezer nothing does.
+    pub fn is_frozen(&self) -> bool {
+        self.folders().any(|(hierarchy, folder)| match hierarchy.version {
+            Version::V1 if !hierarchy.controllers.contains("freezer") => false,
+            Version::V1 => {
+                let state = fs::read_to_string(folder.join("freezer.state"));
+                state.is_ok_and(|it| it.trim() == "FROZEN")
+            }
+            Version::V2 => {
+                let events = fs::read_to_string(folder.join("cgroup.events"));
+                events.is_ok_and(|it| it.lines().any(|line| line == "frozen 1"))
+            }
+        })
+    }
+
     /// Kills every process in the cgroup and below, and waits until all have ended. Meanwhile none is
     /// made, so that what forks for ever ends too.
     pub fn kill(&self, limit: Duration) -> Result<(), CgroupError> {
@@ -281,6 +296,15 @@ mod tests {
         assert!(cgroup.cpu_stats().is_some());
         cgroup.set_memory_limit(64 << 20).unwrap();
         cgroup.deny_block_devices().unwrap();
+        assert!(!cgroup.is_frozen());
+        cgroup.freeze(Freeze::Frozen).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while !cgroup.is_frozen() {
+            assert!(Instant::now() < deadline, "it does not freeze");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        cgroup.freeze(Freeze::Thawed).unwrap();
+        assert!(!cgroup.is_frozen());
         cgroup.freeze(Freeze::Frozen).unwrap();
         cgroup.kill(Duration::from_secs(5)).unwrap();
         child.wait().unwrap();

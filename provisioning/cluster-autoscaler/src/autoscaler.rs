@@ -39,6 +39,8 @@ const GROUP_METRICS: [&str; 4] = [
     "node_group_target_count",
     "node_group_healthiness",
 ];
+/// Whether it is left alone, and why.
+const BACKOFF: &str = "node_group_backoff_status";
 const POD_DELAY: &str = "cluster-autoscaler.kubernetes.io/pod-scale-up-delay";
 /// Pods come in bunches: those that are younger wait for each other.
 const BUNCH: Duration = Duration::from_secs(2);
@@ -148,11 +150,15 @@ impl Autoscaler {
                         format!("Nodes added to group {group} failed to register within {limit}");
                     self.actor.tell(EventType::Warning, "ScaleUpTimedOut", message);
                     self.actor.metrics.add("failed_scale_ups_total", "timeout", 1.0);
+                    self.count_missing(world, &group, "timeout");
                 }
                 Finding::LaunchFailed { group, missing, message } => {
                     let told = format!("Scale-up failed for group {group}: {message}");
                     self.actor.tell(EventType::Warning, "FailedToScaleUpGroup", told);
-                    self.actor.metrics.add("failed_scale_ups_total", "cloudProviderError", 1.0);
+                    let (metrics, reason) = (&self.actor.metrics, "cloudProviderError");
+                    metrics.add("failed_scale_ups_total", reason, 1.0);
+                    let count = f64::from(u32::try_from(missing).unwrap_or(0));
+                    metrics.add("failed_node_creations_total", reason, count);
                     has_changed |= self.shrink(world, &group, missing).await;
                 }
                 Finding::TooLarge { group, by } => {
@@ -167,6 +173,15 @@ impl Autoscaler {
             }
         }
         has_changed
+    }
+
+    /// The nodes that a group still lacks will not come.
+    fn count_missing(&self, world: &World, group: &str, reason: &str) {
+        let Some(found) = world.group(group) else { return };
+        let counts = self.registry.of(group);
+        let lacks = found.target - (counts.ready + counts.unready);
+        let lacks = f64::from(u32::try_from(lacks).unwrap_or(0));
+        self.actor.metrics.add("failed_node_creations_total", reason, lacks);
     }
 
     async fn shrink(&self, world: &World, group: &str, by: i64) -> bool {
@@ -193,7 +208,8 @@ impl Autoscaler {
         now: Timestamp,
     ) -> bool {
         let Some(found) = world.groups.iter_mut().find(|it| it.name == group) else { return false };
-        if found.target <= found.min {
+        let is_least = found.target <= found.min;
+        if is_least && !self.actor.options.force_unregistered {
             tracing::warn!(
                 group,
                 provider_id,
@@ -201,13 +217,18 @@ impl Autoscaler {
             );
             return false;
         }
-        if let Err(error) = self.actor.cloud.terminate(provider_id).await {
+        let cloud = &self.actor.cloud;
+        let ended = match is_least {
+            true => cloud.replace(provider_id).await,
+            false => cloud.terminate(provider_id).await,
+        };
+        if let Err(error) = ended {
             let error = telemetry::chain(&error);
             let message = format!("Failed to remove node {provider_id}: {error}");
             self.actor.tell(EventType::Warning, "DeleteUnregisteredFailed", message);
             return false;
         }
-        found.target -= 1;
+        found.target -= i64::from(!is_least);
         let message = format!("Removed unregistered node {provider_id}");
         self.actor.tell(EventType::Normal, "DeleteUnregistered", message);
         self.actor.metrics.add("old_unregistered_nodes_removed_count", "", 1.0);
@@ -251,6 +272,15 @@ impl Autoscaler {
             lot: entropy::below(u64::MAX),
         };
         let plan = scale_up::plan(question, &unschedulable);
+        for name in &plan.limited {
+            let reason = match name.as_str() {
+                "cpu" => "CpuResourceLimit",
+                "memory" => "MemoryResourceLimit",
+                other => other,
+            };
+            let labels = format!("up\n{reason}");
+            self.actor.metrics.add("skipped_scale_events_count", &labels, 1.0);
+        }
         self.grow(world, plan, now).await
     }
 
@@ -393,7 +423,17 @@ impl Autoscaler {
         if self.actor.options.per_group_metrics {
             self.tell_groups(world);
         }
-        metrics.set("max_nodes_count", "", count(self.actor.options.max_nodes_total));
+        let options = &self.actor.options;
+        metrics.set("max_nodes_count", "", count(options.max_nodes_total));
+        for (name, limits) in
+            [("cpu_limits_cores", options.cores), ("memory_limits_bytes", options.memory)]
+        {
+            metrics.set(name, "minimum", wide(limits.min));
+            metrics.set(name, "maximum", wide(limits.max));
+        }
+        let leaving = i64::try_from(self.actor.removals.leaving().len()).unwrap_or(i64::MAX);
+        metrics.set("pending_node_deletions", "", count(leaving));
+        self.tell_taints(world);
         let staying = world.nodes.iter().filter(|it| !node::has_taint(it, node::TO_BE_DELETED));
         let (mut cores, mut memory) = (0, 0);
         for it in staying {
@@ -405,11 +445,32 @@ impl Autoscaler {
         metrics.set("cluster_memory_current_bytes", "", memory as f64);
     }
 
+    fn tell_taints(&self, world: &World) {
+        let (metrics, options) = (&self.actor.metrics, &self.actor.options);
+        let mut counts = BTreeMap::<&str, u32>::new();
+        let taints = world.nodes.iter().flat_map(|it| node::taints(it));
+        for taint in taints {
+            let kind =
+                node::kind_of_taint(&taint.key, &options.startup_taints, &options.status_taints);
+            *counts.entry(kind).or_default() += 1;
+        }
+        metrics.clear("node_taints_count");
+        for (kind, number) in counts {
+            metrics.set("node_taints_count", kind, f64::from(number));
+        }
+    }
+
     /// One group that is gone is told no more.
     fn tell_groups(&self, world: &World) {
         let (metrics, options) = (&self.actor.metrics, &self.actor.options);
-        for name in GROUP_METRICS {
+        for name in GROUP_METRICS.into_iter().chain([BACKOFF]) {
             metrics.clear(name);
+        }
+        let now = self.actor.clock.now();
+        for group in &world.groups {
+            let problem = self.registry.backoffs.problem(&group.name, now);
+            let labels = format!("{}\n{}", group.name, problem.map_or("", |it| it.code));
+            metrics.set(BACKOFF, &labels, f64::from(u8::from(problem.is_some())));
         }
         for group in &world.groups {
             let is_healthy = self.registry.is_group_healthy(group, options);
@@ -474,6 +535,11 @@ fn needy(pods: &[PodFact], options: &crate::options::Options, now: Timestamp) ->
 
 fn made(pod: &PodFact) -> Timestamp {
     pod.pod.metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |it| it.0)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a gauge")]
+fn wide(it: i64) -> f64 {
+    it as f64
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a gauge")]

@@ -2,11 +2,12 @@
 //!
 //! Upstream: `cloudprovider/aws`. What is known of groups is refreshed each minute, after each change
 //! of ours, and in each pass while instances are on their way.
-//! Deviation: no launch configurations, no instance requirements (`InstanceRequirements` of a mixed
-//! instances policy), no static list of instance types.
+//! Deviation: no static list of instance types, and none of the instance requirements that a launch
+//! template itself may have.
 
 mod blueprint;
 mod discovery;
+mod source;
 mod tags;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -164,10 +165,19 @@ impl Cloud {
 
     /// Ends an instance and makes its group smaller by one.
     pub async fn terminate(&self, provider_id: &str) -> Result<(), CallError> {
+        self.end(provider_id, true).await
+    }
+
+    /// Ends an instance, in whose place its group launches another.
+    pub async fn replace(&self, provider_id: &str) -> Result<(), CallError> {
+        self.end(provider_id, false).await
+    }
+
+    async fn end(&self, provider_id: &str, shrinks: bool) -> Result<(), CallError> {
         let instance_id = provider_id.rsplit('/').next().unwrap_or_default().to_owned();
         let request = TerminateInstanceInAutoScalingGroupRequest {
             instance_id,
-            should_decrement_desired_capacity: true,
+            should_decrement_desired_capacity: shrinks,
         };
         let done = self.client.call::<TerminateInstanceInAutoScalingGroup>(request).await;
         self.state.lock().await.refreshed = None;

@@ -154,6 +154,7 @@ fn options(args: &Args) -> Result<Options, BoxError> {
         expendable_below: general.expendable_pods_priority_cutoff,
         scale_up_from_zero: general.scale_up_from_zero,
         enforce_min_size: general.enforce_node_group_min_size,
+        force_unregistered: general.force_delete_unregistered_nodes,
         max_startup_time: general.max_node_startup_time,
         max_unready_percentage: general.max_total_unready_percentage,
         ok_unready: general.ok_total_unready_count,

@@ -76,6 +76,7 @@ flags! {
         balance_similar_node_groups = false, "Keep groups of the same kind at about the same size.";
         scale_up_from_zero = true, "Let groups grow that have no node.";
         enforce_node_group_min_size = false, "Make groups grow to their least size.";
+        force_delete_unregistered_nodes = false, "Replace instances that never become nodes also in groups at their least size.";
         force_ds = false, "Count DaemonSet pods that a live template node does not have yet.";
         frequent_loops_enabled = true, "Start a pass as soon as pods need a node.";
         emit_per_nodegroup_metrics = false, "Tell sizes and health of each group in metrics.";

@@ -1,7 +1,10 @@
 //! Metrics by upstream's names.
 //!
-//! Upstream: `metrics/metrics.go`. Deviation: no summary of quantiles, no GPU counters, no metrics of
-//! client-go or the Go runtime.
+//! Upstream: `metrics/metrics.go`, `proposals/metrics.md`. Deviation: no summary of quantiles, no GPU
+//! counters and no labels of GPUs and drivers, nothing of node autoprovisioning, of other clouds or of
+//! what upstream's simulation alone has (`overflowing_controllers_count`, `binpacking_heterogeneity`,
+//! `max_node_skip_eval_duration_seconds`, `node_removal_latency_seconds`), no metrics of client-go or the
+//! Go runtime.
 
 use std::{collections::BTreeMap, fmt::Write};
 
@@ -13,8 +16,8 @@ const BUCKETS: [f64; 21] = [
     50.0, 75.0, 100.0, 1000.0,
 ];
 
-/// Every metric: name, kind, what it says, and the one label that it has, if any.
-const FAMILIES: [(&str, &str, &str, &str); 22] = [
+/// Every metric: name, kind, what it says, and its labels, if any, with commas between them.
+const FAMILIES: [(&str, &str, &str, &str); 28] = [
     (
         "cluster_safe_to_autoscale",
         "gauge",
@@ -32,6 +35,12 @@ const FAMILIES: [(&str, &str, &str, &str); 22] = [
         "Whether a group is healthy enough for scaling.",
         "node_group",
     ),
+    (
+        "node_group_backoff_status",
+        "gauge",
+        "Whether a group is left alone after a failure.",
+        "node_group,reason",
+    ),
     ("unschedulable_pods_count", "gauge", "Number of pods without a place, by type.", "type"),
     ("max_nodes_count", "gauge", "Most nodes that the cluster may have.", ""),
     (
@@ -40,15 +49,20 @@ const FAMILIES: [(&str, &str, &str, &str); 22] = [
         "Cores in the cluster, without nodes that are leaving.",
         "",
     ),
+    ("cpu_limits_cores", "gauge", "Least and most cores of the cluster.", "direction"),
     ("cluster_memory_current_bytes", "gauge", "Bytes of memory in the cluster, likewise.", ""),
+    ("memory_limits_bytes", "gauge", "Least and most bytes of memory of the cluster.", "direction"),
+    ("node_taints_count", "gauge", "Taints of the cluster's nodes.", "type"),
     ("last_activity", "gauge", "When a part of the loop last ran.", "activity"),
     ("errors_total", "counter", "Passes that failed, by the kind of error.", "type"),
     ("scaled_up_nodes_total", "counter", "Nodes that were added.", ""),
     ("failed_scale_ups_total", "counter", "Increases that failed.", "reason"),
+    ("failed_node_creations_total", "counter", "Nodes that did not come.", "reason"),
     ("scaled_down_nodes_total", "counter", "Nodes that were removed.", "reason"),
     ("evicted_pods_total", "counter", "Pods that were evicted.", "eviction_result"),
     ("unneeded_nodes_count", "gauge", "Nodes that are not needed.", ""),
     ("unremovable_nodes_count", "gauge", "Nodes that cannot be removed.", "reason"),
+    ("pending_node_deletions", "gauge", "Nodes that are on their way out.", ""),
     ("scale_down_in_cooldown", "gauge", "Whether nodes are not removed for a while.", ""),
     (
         "old_unregistered_nodes_removed_count",
@@ -60,7 +74,7 @@ const FAMILIES: [(&str, &str, &str, &str); 22] = [
         "skipped_scale_events_count",
         "counter",
         "Increases that limits kept from being made.",
-        "reason",
+        "direction,reason",
     ),
 ];
 
@@ -116,17 +130,9 @@ impl Metrics {
             }
             line(&mut out, format_args!("# HELP {PREFIX}_{name} [ALPHA] {help}"));
             line(&mut out, format_args!("# TYPE {PREFIX}_{name} {kind}"));
-            for ((_, value_of_label), value) in samples {
-                match label {
-                    "" => line(&mut out, format_args!("{PREFIX}_{name} {value}")),
-                    label => line(
-                        &mut out,
-                        format_args!(
-                            "{PREFIX}_{name}{{{label}=\"{}\"}} {value}",
-                            escaped(value_of_label)
-                        ),
-                    ),
-                }
+            for ((_, values), value) in samples {
+                let labels = labelled(label, values);
+                line(&mut out, format_args!("{PREFIX}_{name}{labels} {value}"));
             }
         }
         let name = format!("{PREFIX}_function_duration_seconds");
@@ -152,6 +158,19 @@ impl Metrics {
 }
 
 /// Users choose the names of groups.
+/// Several labels have their values on lines of their own.
+fn labelled(names: &str, values: &str) -> String {
+    if names.is_empty() {
+        return String::new();
+    }
+    let pair = |(name, value): (&str, &str)| format!("{name}=\"{}\"", escaped(value));
+    let pairs: Vec<String> = match names.contains(',') {
+        true => names.split(',').zip(values.split('\n')).map(pair).collect(),
+        false => vec![pair((names, values))],
+    };
+    format!("{{{}}}", pairs.join(","))
+}
+
 fn escaped(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
@@ -171,10 +190,13 @@ mod tests {
         metrics.add("scaled_up_nodes_total", "", 2.0);
         metrics.add("scaled_down_nodes_total", "empty", 1.0);
         metrics.set("node_group_max_count", "a \"b\"\\", 3.0);
+        metrics.add("skipped_scale_events_count", "up\nCpuResourceLimit", 1.0);
         metrics.took("main", 0.2);
         let page = metrics.render();
         assert!(page.contains("\ncluster_autoscaler_scaled_up_nodes_total 2\n"), "{page}");
         assert!(page.contains("cluster_autoscaler_scaled_down_nodes_total{reason=\"empty\"} 1\n"));
+        let skipped = "skipped_scale_events_count{direction=\"up\",reason=\"CpuResourceLimit\"} 1";
+        assert!(page.contains(skipped), "{page}");
         let of_group = r#"cluster_autoscaler_node_group_max_count{node_group="a \"b\"\\"} 3"#;
         assert!(page.contains(of_group), "{page}");
         let bucket =

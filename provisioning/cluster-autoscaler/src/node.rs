@@ -80,6 +80,17 @@ pub(crate) fn is_startup_taint(key: &str, startup: &[String]) -> bool {
     STARTUP_PREFIXES.iter().any(|it| key.starts_with(it)) || startup.iter().any(|it| it == key)
 }
 
+/// How metrics call a taint: the autoscaler's own by their keys, others by what they are for.
+pub(crate) fn kind_of_taint<'a>(key: &'a str, startup: &[String], status: &[String]) -> &'a str {
+    match key {
+        TO_BE_DELETED | CANDIDATE => key,
+        _ if CONDITIONS.contains(&key) => "node-condition",
+        _ if is_startup_taint(key, startup) => "startup-taint",
+        _ if key.starts_with(STATUS_PREFIX) || status.iter().any(|it| it == key) => "status-taint",
+        _ => "other",
+    }
+}
+
 /// The taints that a new node of the same group will have, too.
 pub(crate) fn lasting_taints(node: &Node, startup: &[String], status: &[String]) -> Vec<Taint> {
     let is_passing = |it: &&Taint| {
@@ -110,6 +121,18 @@ mod tests {
             ] },
         }))
         .unwrap();
+        let (startup, status) = (["mine".to_owned()], ["said".to_owned()]);
+        let kinds: Vec<&str> =
+            taints(&node).iter().map(|it| kind_of_taint(&it.key, &startup, &status)).collect();
+        let expected = [
+            "other",
+            "node-condition",
+            TO_BE_DELETED,
+            "startup-taint",
+            "startup-taint",
+            "status-taint",
+        ];
+        assert_eq!(kinds, expected);
         let lasting = lasting_taints(&node, &["mine".to_owned()], &["said".to_owned()]);
         assert_eq!(lasting.iter().map(|it| it.key.as_str()).collect::<Vec<_>>(), ["team"]);
     }

@@ -26,6 +26,8 @@ pub struct Options {
     pub expendable_below: i32,
     pub scale_up_from_zero: bool,
     pub enforce_min_size: bool,
+    /// Instances that never become nodes go whatever the least size of their group is.
+    pub force_unregistered: bool,
     pub max_startup_time: Duration,
     pub max_unready_percentage: f64,
     pub ok_unready: i64,
@@ -151,6 +153,7 @@ impl Default for Options {
             expendable_below: -10,
             scale_up_from_zero: true,
             enforce_min_size: false,
+            force_unregistered: false,
             max_startup_time: minutes(15),
             max_unready_percentage: 45.0,
             ok_unready: 3,

@@ -40,6 +40,8 @@ pub struct ScaleUp {
     pub helpless: Vec<Helpless>,
     /// The pods for which something is done, or will be.
     pub awaiting: Vec<PodFact>,
+    /// The limits of the cluster that kept groups from growing, once for each group.
+    pub limited: Vec<String>,
 }
 
 /// A group's new size.
@@ -125,8 +127,9 @@ pub fn plan(question: Question<'_>, pods: &[PodFact]) -> ScaleUp {
     let candidates: Vec<&Candidate> = asked.iter().filter_map(|it| it.candidate.as_ref()).collect();
     let expanders = &question.options.expanders;
     let chosen = expander::choose(candidates, expanders, question.priorities, question.lot);
+    let limited: Vec<String> = asked.iter().flat_map(|it| it.exceeded.clone()).collect();
     let Some((chosen, reason)) = chosen else {
-        return ScaleUp { helpless: helpless(pods, &asked), ..ScaleUp::default() };
+        return ScaleUp { helpless: helpless(pods, &asked), limited, ..ScaleUp::default() };
     };
     let increases = spread(question, &totals, &asked, chosen, room);
     let triggered: Vec<PodFact> = match increases.is_empty() {
@@ -140,7 +143,7 @@ pub fn plan(question: Question<'_>, pods: &[PodFact]) -> ScaleUp {
     let lost: BTreeSet<String> = of_rest.iter().map(|it| it.pod.info.uid.clone()).collect();
     let awaiting = rest.into_iter().filter(|it| !lost.contains(&it.info.uid)).collect();
     let reason = Some(format!("{}: {reason}", chosen.group));
-    ScaleUp { increases, reason, triggered, helpless: of_rest, awaiting }
+    ScaleUp { increases, reason, triggered, helpless: of_rest, awaiting, limited }
 }
 
 /// What asking one group came to.
@@ -149,6 +152,8 @@ struct Asked {
     candidate: Option<Candidate>,
     /// Why it cannot help any pod.
     skipped: Option<String>,
+    /// The limits of the cluster that it would go beyond.
+    exceeded: Vec<String>,
     /// Why it cannot help some.
     rejected: BTreeMap<String, Vec<String>>,
 }
@@ -158,12 +163,16 @@ fn ask(question: Question<'_>, totals: &Totals, group: &Group, pods: &[PodFact])
         group: group.name.clone(),
         candidate: None,
         skipped: None,
+        exceeded: Vec::new(),
         rejected: BTreeMap::new(),
     };
     let template = match usable(question, totals, group) {
         Ok(template) => template,
-        Err(reason) => {
-            asked.skipped = Some(reason);
+        Err(skipped) => {
+            asked.skipped = Some(skipped.to_string());
+            if let Skipped::Limited(exceeded) = skipped {
+                asked.exceeded = exceeded;
+            }
             return asked;
         }
     };
@@ -199,31 +208,49 @@ fn ask(question: Question<'_>, totals: &Totals, group: &Group, pods: &[PodFact])
     asked
 }
 
+/// Why a group is not asked.
+enum Skipped {
+    For(&'static str),
+    /// By these limits of the cluster.
+    Limited(Vec<String>),
+}
+
+impl std::fmt::Display for Skipped {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::For(reason) => f.write_str(reason),
+            Self::Limited(names) => {
+                write!(f, "max cluster {} limit reached", names.join(", "))
+            }
+        }
+    }
+}
+
 /// The template of a group that may grow, or why it may not.
 fn usable<'a>(
     question: Question<'a>,
     totals: &Totals,
     group: &Group,
-) -> Result<&'a Template, String> {
+) -> Result<&'a Template, Skipped> {
     match question.registry.can_grow(group, question.options, question.now) {
-        Err(NotSafe::BackedOff) => return Err(BACKED_OFF.to_owned()),
-        Err(NotSafe::Unhealthy) => return Err(NOT_READY.to_owned()),
+        Err(NotSafe::BackedOff) => return Err(Skipped::For(BACKED_OFF)),
+        Err(NotSafe::Unhealthy) => return Err(Skipped::For(NOT_READY)),
         Ok(()) => {}
     }
     if group.target >= group.max {
-        return Err(MAX_SIZE.to_owned());
+        return Err(Skipped::For(MAX_SIZE));
     }
     let is_empty = question.registry.of(&group.name).registered() == 0;
     let Some(template) = question.templates.get(&group.name) else {
-        return Err(NOT_READY.to_owned());
+        return Err(Skipped::For(NOT_READY));
     };
     if is_empty && group.target == 0 && !question.options.scale_up_from_zero {
-        return Err(NOT_READY.to_owned());
+        return Err(Skipped::For(NOT_READY));
     }
     let exceeded = totals.exceeded(question.options, template);
     match exceeded.is_empty() {
         true => Ok(template),
-        false => Err(format!("max cluster {} limit reached", exceeded.join(", "))),
+        false => Err(Skipped::Limited(exceeded.into_iter().map(str::to_owned).collect())),
     }
 }
 

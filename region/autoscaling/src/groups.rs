@@ -78,6 +78,9 @@ pub(crate) async fn create(
         is_deleting: false,
         warm_pool: None,
         refreshes: Vec::new(),
+        scheduled: BTreeMap::new(),
+        policies: BTreeMap::new(),
+        cools_until: None,
         name,
     };
     check_sizes(&group)?;

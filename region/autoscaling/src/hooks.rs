@@ -14,8 +14,8 @@ use crate::{
     records::{Group, Hook, HookResult, Member, Transition, Wait},
 };
 
-const LAUNCHING: &str = "autoscaling:EC2_INSTANCE_LAUNCHING";
-const TERMINATING: &str = "autoscaling:EC2_INSTANCE_TERMINATING";
+pub(crate) const LAUNCHING: &str = "autoscaling:EC2_INSTANCE_LAUNCHING";
+pub(crate) const TERMINATING: &str = "autoscaling:EC2_INSTANCE_TERMINATING";
 
 fn transition(name: &str) -> Result<Transition, Fault> {
     match name {

@@ -15,9 +15,9 @@ use aws_wire::{CallError, Client};
 
 use crate::{
     AutoScaling,
-    plan::{mixed, retry_at},
+    plan::retry_at,
     records::{ActivityStatus, Group, Launch, LaunchRequest, Member, MemberState, Source},
-    template,
+    requirements, template,
 };
 
 /// Tries the launch, and says whether it succeeded. A failure is written into the group's history
@@ -89,7 +89,7 @@ async fn fix_request(
 ) -> Result<LaunchRequest, CallError> {
     let named = group.source.template();
     let template = template::resolve(ec2, Some(named.id.clone()), None, &named.version).await?;
-    let mut alternatives = mixed::alternatives(group, launch.is_spot);
+    let mut alternatives = requirements::alternatives(ec2, group, launch.is_spot).await?;
     let first = (!alternatives.is_empty()).then(|| alternatives.remove(0));
     let mut tags: BTreeMap<String, String> = group
         .tags
@@ -198,6 +198,8 @@ fn succeeded(
             waits: BTreeMap::new(),
             weight: request.weight,
             is_from_pool: false,
+            is_returning: false,
+            leaves: None,
         };
         group.members.insert(id.clone(), member);
         Ok(())

@@ -6,20 +6,25 @@
 //!
 //! **Invariant:** no instance is launched that is not written down first: the activity's id is the
 //! launch's client token, so that a pass that died in between finds its instance again.
-//! Deviation: no launch configurations, scaling policies or load
-//! balancers; asking for them is answered with none, making them is refused.
+//! Deviation: no launch configurations or load balancers; asking for them is answered with none, making
+//! them is refused.
 
 mod activities;
 mod capacity;
 mod faults;
 mod groups;
 mod hooks;
+mod kinds;
 mod launch;
 mod members;
 pub mod plan;
+mod policies;
 mod reconcile;
 pub mod records;
+mod recurrence;
 mod refreshes;
+mod requirements;
+mod scheduled;
 mod serve;
 mod service;
 mod shape;

@@ -22,7 +22,7 @@ use crate::{
     shape::{self, health, page},
 };
 
-const PROCESSES: [&str; 9] = [
+pub(crate) const PROCESSES: [&str; 9] = [
     "AddToLoadBalancer",
     "AlarmNotification",
     "AZRebalance",
@@ -34,7 +34,7 @@ const PROCESSES: [&str; 9] = [
     "Terminate",
 ];
 
-const METRICS: [&str; 8] = [
+pub(crate) const METRICS: [&str; 8] = [
     "GroupMinSize",
     "GroupMaxSize",
     "GroupDesiredCapacity",
@@ -131,6 +131,8 @@ pub(crate) async fn attach(
                 waits: Default::default(),
                 weight: 1,
                 is_from_pool: false,
+                is_returning: false,
+                leaves: None,
             };
             group.members.insert(id, member);
         }

@@ -7,9 +7,11 @@
 //! **Invariant:** planning twice at the same moment changes nothing the second time.
 
 mod balance;
+mod leaving;
 mod members;
 pub(crate) mod mixed;
 mod refresh;
+pub(crate) mod schedule;
 pub(crate) mod victim;
 mod warm_pool;
 
@@ -28,6 +30,8 @@ pub struct Observed {
     pub states: BTreeMap<String, String>,
     /// Those that fail EC2's status checks.
     pub impaired: BTreeSet<String>,
+    /// Spot Instances that are at an elevated risk of interruption.
+    pub at_risk: BTreeSet<String>,
 }
 
 impl Observed {
@@ -62,6 +66,8 @@ pub enum Ec2Call {
     Launch(Box<Launch>),
     Terminate(String),
     Stop(String),
+    /// To be stopped with what is in its memory.
+    Hibernate(String),
     Start(String),
 }
 
@@ -70,9 +76,12 @@ pub fn plan(group: &Group, observed: &Observed, now: Timestamp) -> Plan {
     let mut plan =
         Plan { group: group.clone(), activities: Vec::new(), endings: Vec::new(), wake_at: None };
     balance::forget_change(&mut plan.group);
+    schedule::run(&mut plan, now);
     members::advance(&mut plan, observed, now);
+    leaving::heed(&mut plan, observed);
     members::replace_unhealthy(&mut plan, now);
     refresh::replace_old(&mut plan, now);
+    leaving::release(&mut plan, now);
     refresh::advance(&mut plan, now);
     balance::scale_in(&mut plan, now);
     balance::scale_out(&mut plan, now);
@@ -93,6 +102,9 @@ pub fn calls(group: &Group, observed: &Observed, now: Timestamp) -> Vec<Ec2Call>
         match (member.state, state) {
             (MemberState::WarmedStopped, Some("running")) => {
                 calls.push(Ec2Call::Stop(member.instance_id.clone()));
+            }
+            (MemberState::WarmedHibernated, Some("running")) => {
+                calls.push(Ec2Call::Hibernate(member.instance_id.clone()));
             }
             (MemberState::Pending, Some("stopped")) if member.is_from_pool => {
                 calls.push(Ec2Call::Start(member.instance_id.clone()));
@@ -116,7 +128,7 @@ pub fn retry_at(now: Timestamp, failures: u32) -> Timestamp {
 fn wake_at(group: &Group, now: Timestamp) -> Option<Timestamp> {
     let holds = group.members.values().flat_map(|it| it.waits.values().map(|it| it.deadline));
     let retry = group.retry.map(|(at, _)| at).filter(|at| *at > now);
-    holds.chain(retry).chain(refresh::wake_at(group, now)).min()
+    holds.chain(retry).chain(refresh::wake_at(group, now)).chain(schedule::wake_at(group)).min()
 }
 
 impl Plan {

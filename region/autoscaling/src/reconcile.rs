@@ -22,6 +22,7 @@ use tokio::sync::watch;
 use crate::{
     AutoScaling, launch,
     plan::{self, Ec2Call, Observed},
+    records::MemberState,
 };
 
 /// At the latest: for changes that nobody announced.
@@ -75,8 +76,11 @@ impl AutoScaling {
     ) -> Result<Option<Timestamp>, ReconcileError> {
         let Ok(group) = self.group(name) else { return Ok(None) };
         let ids: Vec<String> = group.members.keys().cloned().collect();
-        let observed =
+        let mut observed =
             observe(ec2, ids).await.map_err(|source| ReconcileError::Observe { source })?;
+        if group.capacity_rebalance {
+            observed.at_risk = self.at_risk();
+        }
         let now = self.now();
         let wake_at = self
             .update(name, |group, history| {
@@ -125,6 +129,9 @@ impl AutoScaling {
                         StopInstancesRequest { instance_ids: vec![id], ..Default::default() };
                     not_warmed = ec2.call::<StopInstances>(request).await.err().or(not_warmed);
                 }
+                Ec2Call::Hibernate(id) => {
+                    not_warmed = self.hibernate(ec2, name, id).await.err().or(not_warmed);
+                }
                 Ec2Call::Start(id) => {
                     let request =
                         StartInstancesRequest { instance_ids: vec![id], ..Default::default() };
@@ -135,6 +142,35 @@ impl AutoScaling {
         match not_warmed {
             Some(source) => Err(ReconcileError::Warm { source }),
             None => Ok(wake_at),
+        }
+    }
+}
+
+impl AutoScaling {
+    /// One that was not launched for it is stopped instead.
+    async fn hibernate(&self, ec2: &Client, group: &str, id: String) -> Result<(), CallError> {
+        let request = StopInstancesRequest {
+            instance_ids: vec![id.clone()],
+            hibernate: Some(true),
+            ..Default::default()
+        };
+        match ec2.call::<StopInstances>(request).await {
+            Err(error) if error.is("UnsupportedHibernationConfiguration") => {
+                tracing::warn!(group, instance = id, %error, "an instance is stopped instead");
+                let written = self.update(group, |group, _| {
+                    if let Some(member) = group.members.get_mut(&id) {
+                        member.state = MemberState::WarmedStopped;
+                    }
+                    Ok(())
+                });
+                let failed = |fault| CallError::Service {
+                    service: "autoscaling",
+                    action: "Hibernate",
+                    fault,
+                };
+                written.map_err(failed)
+            }
+            result => result.map(drop),
         }
     }
 }
@@ -178,7 +214,7 @@ async fn observe(ec2: &Client, ids: Vec<String>) -> Result<Observed, CallError> 
         }
     }
     let impaired = if ids.is_empty() { BTreeSet::new() } else { impaired(ec2).await? };
-    Ok(Observed { asked: ids.into_iter().collect(), states, impaired })
+    Ok(Observed { asked: ids.into_iter().collect(), states, impaired, ..Observed::default() })
 }
 
 /// All that fail their status checks, whoever's they are: there are few.

@@ -1,5 +1,7 @@
 //! What is kept of a group and its members.
 
+mod sizing;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use aws_autoscaling::{
@@ -8,6 +10,8 @@ use aws_autoscaling::{
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+
+pub use self::sizing::{AdjustmentType, Policy, PolicyKind, Scheduled};
 
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub struct Group {
@@ -53,6 +57,13 @@ pub struct Group {
     /// Instance refreshes, the newest last.
     #[serde(default)]
     pub refreshes: Vec<Refresh>,
+    #[serde(default)]
+    pub scheduled: BTreeMap<String, Scheduled>,
+    #[serde(default)]
+    pub policies: BTreeMap<String, Policy>,
+    /// Until when simple policies wait.
+    #[serde(default)]
+    pub cools_until: Option<Timestamp>,
 }
 
 /// Where instances come from.
@@ -132,6 +143,12 @@ pub struct Member {
     /// It was in the warm pool, and may have to be started.
     #[serde(default)]
     pub is_from_pool: bool,
+    /// It was in service, and is on its way into the warm pool.
+    #[serde(default)]
+    pub is_returning: bool,
+    /// Why it goes once another one serves in its place.
+    #[serde(default)]
+    pub leaves: Option<String>,
 }
 
 fn one() -> i64 {
@@ -161,6 +178,7 @@ pub enum MemberState {
     WarmedPendingWait,
     WarmedStopped,
     WarmedRunning,
+    WarmedHibernated,
     TerminatingWait,
     /// EC2 is (to be) told; the member goes when the instance is gone.
     TerminatingProceed,
@@ -177,6 +195,7 @@ impl MemberState {
             Self::WarmedPendingWait => "Warmed:Pending:Wait",
             Self::WarmedStopped => "Warmed:Stopped",
             Self::WarmedRunning => "Warmed:Running",
+            Self::WarmedHibernated => "Warmed:Hibernated",
             Self::TerminatingWait => "Terminating:Wait",
             Self::TerminatingProceed => "Terminating:Proceed",
         }
@@ -190,6 +209,7 @@ impl MemberState {
                 | Self::WarmedPendingWait
                 | Self::WarmedStopped
                 | Self::WarmedRunning
+                | Self::WarmedHibernated
         )
     }
 
@@ -300,6 +320,23 @@ pub struct WarmPool {
     pub max_prepared: Option<i64>,
     /// Whether they run, as opposed to being stopped.
     pub runs: bool,
+    /// Those that are stopped keep their memory.
+    #[serde(default)]
+    pub hibernates: bool,
+    /// What leaves the group as it shrinks comes back here; `None`: nobody has said.
+    #[serde(default)]
+    pub reuses: Option<bool>,
+}
+
+impl WarmPool {
+    /// What an instance becomes that has arrived here.
+    pub fn rest(&self) -> MemberState {
+        match (self.runs, self.hibernates) {
+            (true, _) => MemberState::WarmedRunning,
+            (false, true) => MemberState::WarmedHibernated,
+            (false, false) => MemberState::WarmedStopped,
+        }
+    }
 }
 
 /// A group's instances replaced, some at a time.
@@ -327,6 +364,12 @@ pub struct Refresh {
     /// All that are left are protected: since then.
     #[serde(default)]
     pub blocked_since: Option<Timestamp>,
+    /// How many checkpoints are behind it.
+    #[serde(default)]
+    pub passed: usize,
+    /// Until when it rests at a checkpoint, or bakes.
+    #[serde(default)]
+    pub resumes_at: Option<Timestamp>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -339,6 +382,8 @@ pub enum RefreshStatus {
     RollbackInProgress,
     RollbackSuccessful,
     RollbackFailed,
+    /// All is replaced, and may yet be taken back.
+    Baking,
     Failed,
 }
 
@@ -353,6 +398,7 @@ impl RefreshStatus {
             Self::RollbackInProgress => "RollbackInProgress",
             Self::RollbackSuccessful => "RollbackSuccessful",
             Self::RollbackFailed => "RollbackFailed",
+            Self::Baking => "Baking",
             Self::Failed => "Failed",
         }
     }
@@ -360,8 +406,32 @@ impl RefreshStatus {
     pub fn is_over(self) -> bool {
         !matches!(
             self,
-            Self::Pending | Self::InProgress | Self::Cancelling | Self::RollbackInProgress
+            Self::Pending
+                | Self::InProgress
+                | Self::Cancelling
+                | Self::RollbackInProgress
+                | Self::Baking
         )
+    }
+}
+
+impl Refresh {
+    /// Turns it round: the group launches from what it had before, and what is new is replaced. `false`
+    /// where that is not known.
+    pub fn roll_back(&mut self, group: &mut Group) -> bool {
+        let previous = self.previous.take().filter(|it| !it.template().version.starts_with('$'));
+        let Some(previous) = previous else { return false };
+        self.wanted = previous.template().clone();
+        group.source = previous;
+        let since = self.started_at;
+        let new = group.active().filter(|it| it.launched_at >= since);
+        self.left = new.map(|it| it.instance_id.clone()).collect();
+        self.total = self.left.len();
+        self.surplus = 0;
+        (self.blocked_since, self.warm_at, self.is_waiting) = (None, None, false);
+        self.resumes_at = None;
+        self.status = RefreshStatus::RollbackInProgress;
+        true
     }
 }
 
@@ -389,9 +459,21 @@ impl Group {
         members + launches.map(|it| it.weight).sum::<i64>()
     }
 
-    /// What a refresh adds to the desired capacity while it launches before it terminates.
+    /// The desired capacity, with what is added while something launches before it terminates.
     pub fn target(&self) -> i64 {
-        self.desired + self.refresh().map_or(0, |it| it.surplus)
+        self.desired + self.refresh().map_or(0, |it| it.surplus) + self.successors()
+    }
+
+    /// Members whose successors are to come before they go, as far as the group may grow for that: by what
+    /// its maintenance policy allows, or a tenth beyond its most.
+    fn successors(&self) -> i64 {
+        let leaving =
+            self.active().filter(|it| it.leaves.is_some()).map(|it| it.weight).sum::<i64>();
+        let most = match self.healthy_percentages {
+            Some((_, most)) if most >= 100 => self.desired * (most - 100) / 100,
+            _ => self.max - self.desired + self.max / 10,
+        };
+        leaving.min(most.max(1))
     }
 
     /// The refresh under way.
@@ -413,10 +495,8 @@ impl Group {
     /// What the instance shall become, as IMDS tells it. One whose launch nobody has heard of yet is
     /// known by the launch's token.
     pub fn target_state(&self, instance: &str, token: Option<&str>) -> Option<&'static str> {
-        let pooled = match self.warm_pool.as_ref().is_some_and(|it| it.runs) {
-            true => "Warmed:Running",
-            false => "Warmed:Stopped",
-        };
+        let pooled = self.warm_pool.as_ref().map_or(MemberState::WarmedStopped, WarmPool::rest);
+        let pooled = pooled.name();
         if let Some(member) = self.members.get(instance) {
             return Some(match member.state {
                 it if it.is_terminating() => "Terminated",

@@ -13,6 +13,8 @@ use crate::{
     template,
 };
 
+/// Two days: for so long a refresh rests at most.
+const MOST_BAKING: i64 = 172_800;
 /// How many are remembered of a group.
 const KEPT: usize = 20;
 
@@ -26,6 +28,14 @@ pub(crate) async fn start(
         return Err(faults::unsupported("Strategies but Rolling"));
     }
     let preferences = preferences(request.preferences.unwrap_or_default(), &group)?;
+    let goes_back = preferences.auto_rollback == Some(true);
+    let is_numbered = !group.source.template().version.starts_with('$');
+    if goes_back && !(request.desired_configuration.is_some() && is_numbered) {
+        return Err(faults::validation(
+            "AutoRollback requires a desired configuration, and a group whose launch template has a \
+             version number.",
+        ));
+    }
     let ec2 = service.ec2()?;
     let source = match request.desired_configuration.clone() {
         None => None,
@@ -62,6 +72,8 @@ pub(crate) async fn start(
             warm_at: None,
             is_waiting: false,
             blocked_since: None,
+            passed: 0,
+            resumes_at: None,
         });
         let surplus = group.refreshes.len().saturating_sub(KEPT);
         group.refreshes.drain(..surplus);
@@ -72,14 +84,13 @@ pub(crate) async fn start(
 
 /// With the defaults written out.
 fn preferences(given: RefreshPreferences, group: &Group) -> Result<RefreshPreferences, Fault> {
-    if !given.checkpoint_percentages.is_empty() || given.checkpoint_delay.is_some() {
-        return Err(faults::unsupported("Checkpoints"));
+    check_checkpoints(&given)?;
+    let standby = given.standby_instances.as_deref().unwrap_or("Wait");
+    if !["Terminate", "Ignore", "Wait"].contains(&standby) {
+        return Err(faults::validation("Invalid value for StandbyInstances."));
     }
-    if given.auto_rollback == Some(true) {
-        return Err(faults::unsupported("Automatic rollbacks"));
-    }
-    if given.standby_instances.as_deref() == Some("Terminate") {
-        return Err(faults::unsupported("Refreshes of instances in standby"));
+    if given.bake_time.is_some_and(|it| !(0..=MOST_BAKING).contains(&it)) {
+        return Err(faults::validation(format!("BakeTime must be 0 to {MOST_BAKING} seconds.")));
     }
     let protected = given.scale_in_protected_instances.as_deref().unwrap_or("Wait");
     if !["Refresh", "Ignore", "Wait"].contains(&protected) {
@@ -102,8 +113,32 @@ fn preferences(given: RefreshPreferences, group: &Group) -> Result<RefreshPrefer
         max_healthy_percentage: Some(if least == 100 { most.max(110) } else { most }),
         instance_warmup: Some(warmup.unwrap_or(group.health_check_grace_period)),
         scale_in_protected_instances: Some(protected.to_owned()),
+        standby_instances: Some(standby.to_owned()),
+        // An hour, where there is any.
+        checkpoint_delay: match given.checkpoint_percentages.is_empty() {
+            true => None,
+            false => Some(given.checkpoint_delay.unwrap_or(3600)),
+        },
         ..given
     })
+}
+
+/// Shares of the group, each larger than the one before.
+fn check_checkpoints(given: &RefreshPreferences) -> Result<(), Fault> {
+    let shares = &given.checkpoint_percentages;
+    if shares.is_empty() && given.checkpoint_delay.is_some() {
+        return Err(faults::validation("CheckpointDelay requires CheckpointPercentages."));
+    }
+    let is_ascending = shares.windows(2).all(|it| it[0] < it[1]);
+    let is_good = is_ascending && shares.iter().all(|it| (1..=100).contains(it));
+    let delay = given.checkpoint_delay.unwrap_or(0);
+    match is_good && (0..=MOST_BAKING).contains(&delay) {
+        true => Ok(()),
+        false => Err(faults::validation(format!(
+            "CheckpointPercentages must be unique, ascending, and 1 to 100, CheckpointDelay 0 to \
+             {MOST_BAKING} seconds."
+        ))),
+    }
 }
 
 pub(crate) async fn cancel(
@@ -126,24 +161,14 @@ pub(crate) async fn rollback(
     request: OfGroup,
 ) -> Result<InstanceRefreshId, Fault> {
     change(service, &request.auto_scaling_group_name, |group, refresh| {
-        let previous = refresh.previous.take().filter(|it| !it.template().version.starts_with('$'));
-        let previous = previous.ok_or_else(|| {
-            Fault::new(
+        match refresh.roll_back(group) {
+            true => Ok(()),
+            false => Err(Fault::new(
                 "IrreversibleInstanceRefresh",
                 "The instance refresh has no desired configuration, or the group had a launch \
                  template without a version number before.",
-            )
-        })?;
-        refresh.wanted = previous.template().clone();
-        group.source = previous;
-        let since = refresh.started_at;
-        let new = group.active().filter(|it| it.launched_at >= since);
-        refresh.left = new.map(|it| it.instance_id.clone()).collect();
-        refresh.total = refresh.left.len();
-        refresh.surplus = 0;
-        (refresh.blocked_since, refresh.warm_at, refresh.is_waiting) = (None, None, false);
-        refresh.status = RefreshStatus::RollbackInProgress;
-        Ok(())
+            )),
+        }
     })
 }
 
@@ -196,7 +221,8 @@ fn shape(group: &Group, it: &Refresh) -> InstanceRefresh {
     let count = |it: usize| i64::try_from(it).unwrap_or(i64::MAX);
     let done = it.total - it.left.len().min(it.total);
     let percentage = match (it.total, it.status) {
-        (_, RefreshStatus::Successful | RefreshStatus::RollbackSuccessful) => 100,
+        (_, RefreshStatus::Successful) if it.left.is_empty() => 100,
+        (_, RefreshStatus::Baking | RefreshStatus::RollbackSuccessful) => 100,
         (0, _) => 0,
         (total, _) => count(done * 100 / total),
     };

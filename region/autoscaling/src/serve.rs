@@ -7,8 +7,8 @@ use aws_wire::{Fault, Operation};
 use region_gateway::{Caller, Handle, Routes, Target};
 
 use crate::{
-    AutoScaling, activities, capacity, groups, hooks, members, refreshes, standby, tags, targets,
-    warm_pools,
+    AutoScaling, activities, capacity, groups, hooks, kinds, members, policies, refreshes,
+    scheduled, standby, tags, targets, warm_pools,
 };
 
 macro_rules! targets {
@@ -89,17 +89,35 @@ serve! {
     tag::CreateOrUpdateTags: tags::create, [by targets::create_tags];
     tag::DeleteTags: tags::delete, [by targets::delete_tags];
     tag::DescribeTags: tags::describe, [any];
+    scheduled_action::PutScheduledUpdateGroupAction: scheduled::put, [by targets::put_scheduled];
+    scheduled_action::DeleteScheduledAction: scheduled::delete, [group];
+    scheduled_action::BatchPutScheduledUpdateGroupAction: scheduled::put_some, [group];
+    scheduled_action::BatchDeleteScheduledAction: scheduled::delete_some, [group];
+    scheduled_action::DescribeScheduledActions: scheduled::describe, [any];
+    policy::PutScalingPolicy: policies::put, [group];
+    policy::DeletePolicy: policies::delete, [by targets::delete_policy];
+    policy::ExecutePolicy: policies::execute, [by targets::execute_policy];
+    policy::DescribePolicies: policies::describe, [any];
+    kinds::DescribeAccountLimits: kinds::limits, [any];
+    kinds::DescribeAdjustmentTypes: kinds::adjustments, [any];
+    kinds::DescribeAutoScalingNotificationTypes: kinds::notifications, [any];
+    kinds::DescribeLifecycleHookTypes: kinds::hooks, [any];
+    kinds::DescribeMetricCollectionTypes: kinds::metrics, [any];
+    kinds::DescribeScalingProcessTypes: kinds::processes, [any];
+    kinds::DescribeTerminationPolicyTypes: kinds::termination_policies, [any];
+    launch_configuration::CreateLaunchConfiguration: kinds::create_configuration, [any];
+    launch_configuration::DeleteLaunchConfiguration: kinds::delete_configuration, [any];
 }
 
 /// What a group here never has: the answer is always none.
 macro_rules! none {
-    ($($operation:ident $($of_group:ident)?;)*) => {
-        $(impl Handle<api::other::$operation> for AutoScaling {
+    ($($module:ident::$operation:ident $($of_group:ident)?;)*) => {
+        $(impl Handle<api::$module::$operation> for AutoScaling {
             async fn handle(
                 &self,
                 _caller: &Caller,
-                request: <api::other::$operation as Operation>::Request,
-            ) -> Result<<api::other::$operation as Operation>::Response, Fault> {
+                request: <api::$module::$operation as Operation>::Request,
+            ) -> Result<<api::$module::$operation as Operation>::Response, Fault> {
                 let _ = &request;
                 $(self.group(&request.$of_group)?;)?
                 Ok(Default::default())
@@ -108,20 +126,18 @@ macro_rules! none {
 
         fn empty(service: &Arc<AutoScaling>) -> Routes {
             let routes = Routes::new();
-            $(let routes = routes.operation::<api::other::$operation, _>(service.clone());)*
+            $(let routes = routes.operation::<api::$module::$operation, _>(service.clone());)*
             routes
         }
     };
 }
 
 none! {
-    DescribeTrafficSources auto_scaling_group_name;
-    DescribeLoadBalancers auto_scaling_group_name;
-    DescribeLoadBalancerTargetGroups auto_scaling_group_name;
-    DescribeLaunchConfigurations;
-    DescribePolicies;
-    DescribeScheduledActions;
-    DescribeNotificationConfigurations;
+    other::DescribeTrafficSources auto_scaling_group_name;
+    other::DescribeLoadBalancers auto_scaling_group_name;
+    other::DescribeLoadBalancerTargetGroups auto_scaling_group_name;
+    launch_configuration::DescribeLaunchConfigurations;
+    other::DescribeNotificationConfigurations;
 }
 
 /// Every operation of the service.

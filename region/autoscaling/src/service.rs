@@ -1,6 +1,9 @@
 //! The service: groups in the store, one transaction per change, and a way to EC2.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, OnceLock},
+};
 
 use aws_wire::{Client, Fault};
 use clock::Clock;
@@ -14,6 +17,9 @@ use crate::{
     LaunchRights, activities, faults,
     records::{Activity, Group},
 };
+
+/// Says which instances EC2 recommends to leave.
+type Advice = Box<dyn Fn() -> BTreeSet<String> + Send + Sync>;
 
 /// What the service is told when it starts.
 #[derive(Clone, Debug)]
@@ -35,6 +41,7 @@ struct Inner {
     groups: Bucket<Group>,
     activities: Bucket<Activity>,
     ec2: OnceLock<(Client, Arc<dyn LaunchRights>)>,
+    at_risk: OnceLock<Advice>,
     changed: Notify,
 }
 
@@ -54,6 +61,7 @@ impl AutoScaling {
             groups: store.bucket("autoscaling/groups")?,
             activities: store.bucket("autoscaling/activities")?,
             ec2: OnceLock::new(),
+            at_risk: OnceLock::new(),
             changed: Notify::new(),
         })))
     }
@@ -64,6 +72,18 @@ impl AutoScaling {
         if self.0.ec2.set((ec2, rights)).is_err() {
             tracing::warn!("Auto Scaling is connected to EC2 already");
         }
+    }
+
+    /// Has groups with Capacity Rebalancing heed what EC2 recommends (`EC2 Instance Rebalance
+    /// Recommendation` on AWS's bus). To be called once.
+    pub fn heed(&self, advice: impl Fn() -> BTreeSet<String> + Send + Sync + 'static) {
+        if self.0.at_risk.set(Box::new(advice)).is_err() {
+            tracing::warn!("Auto Scaling heeds EC2 already");
+        }
+    }
+
+    pub(crate) fn at_risk(&self) -> BTreeSet<String> {
+        self.0.at_risk.get().map(|advice| advice()).unwrap_or_default()
     }
 
     pub(crate) fn ec2(&self) -> Result<&Client, Fault> {

@@ -6,7 +6,7 @@ use aws_autoscaling::{
         AutoScalingGroup, EnabledMetric, Instance, InstanceMaintenancePolicy,
         LaunchTemplateSpecification, SuspendedProcess,
     },
-    warm_pool::WarmPoolConfiguration,
+    warm_pool::{InstanceReusePolicy, WarmPoolConfiguration},
 };
 use aws_wire::Fault;
 use jiff::Timestamp;
@@ -99,7 +99,11 @@ pub(crate) fn warm_pool(pool: &WarmPool) -> WarmPoolConfiguration {
     WarmPoolConfiguration {
         max_group_prepared_capacity: pool.max_prepared,
         min_size: Some(pool.min),
-        pool_state: Some(if pool.runs { "Running" } else { "Stopped" }.to_owned()),
+        // `Warmed:Running`.
+        pool_state: pool.rest().name().split(':').nth(1).map(str::to_owned),
+        instance_reuse_policy: pool
+            .reuses
+            .map(|it| InstanceReusePolicy { reuse_on_scale_in: Some(it) }),
         ..Default::default()
     }
 }

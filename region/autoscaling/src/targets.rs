@@ -16,6 +16,8 @@ use aws_autoscaling::{
     },
     instance_refresh::StartInstanceRefreshRequest,
     lifecycle_hook::PutLifecycleHookRequest,
+    policy::{DeletePolicyRequest, ExecutePolicyRequest},
+    scheduled_action::PutScheduledUpdateGroupActionRequest,
     tag::{CreateOrUpdateTagsRequest, DeleteTagsRequest, Tag},
 };
 use aws_ec2::run_instances::{
@@ -134,6 +136,48 @@ pub(crate) fn start_refresh(
     iter::once(wish.on(group(service, &request.auto_scaling_group_name)))
         .chain(wish.launches(service, caller))
         .collect()
+}
+
+pub(crate) fn put_scheduled(
+    service: &AutoScaling,
+    _: &Caller,
+    request: &PutScheduledUpdateGroupActionRequest,
+) -> Vec<Target> {
+    let mut target = group(service, &request.auto_scaling_group_name);
+    for (key, size) in
+        [("autoscaling:MinSize", request.min_size), ("autoscaling:MaxSize", request.max_size)]
+    {
+        if let Some(size) = size {
+            target = target.with(key, [size.to_string()]);
+        }
+    }
+    vec![target]
+}
+
+pub(crate) fn delete_policy(
+    service: &AutoScaling,
+    _: &Caller,
+    request: &DeletePolicyRequest,
+) -> Vec<Target> {
+    vec![of_policy(service, request.auto_scaling_group_name.as_deref(), &request.policy_name)]
+}
+
+pub(crate) fn execute_policy(
+    service: &AutoScaling,
+    _: &Caller,
+    request: &ExecutePolicyRequest,
+) -> Vec<Target> {
+    vec![of_policy(service, request.auto_scaling_group_name.as_deref(), &request.policy_name)]
+}
+
+/// The group of a policy, which its ARN alone may name.
+fn of_policy(service: &AutoScaling, name: Option<&str>, policy: &str) -> Target {
+    let has = |it: &Group| it.policies.values().any(|it| it.arn == policy);
+    match (name, service.groups().into_iter().find(|it| has(it))) {
+        (Some(name), _) => group(service, name),
+        (None, Some(found)) => of_group(&found),
+        (None, None) => Target::resource(arn(service, "*")),
+    }
 }
 
 pub(crate) fn put_hook(

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use aws_autoscaling::group::{LaunchTemplateSpecification, MixedInstancesPolicy};
+use aws_autoscaling::{
+    group::{LaunchTemplateOverrides, LaunchTemplateSpecification, MixedInstancesPolicy},
+    instance_requirements::InstanceRequirements,
+};
 use aws_ec2::{
     launch_template::{DescribeLaunchTemplateVersions, DescribeLaunchTemplateVersionsRequest},
     subnet::{DescribeSubnets, DescribeSubnetsRequest},
@@ -11,7 +14,8 @@ use aws_wire::{CallError, Client, Fault};
 
 use crate::{
     faults,
-    records::{Source, TemplateRef},
+    records::{Group, Source, TemplateRef},
+    requirements,
 };
 
 /// Checks what a request names as its source of instances.
@@ -34,6 +38,9 @@ pub(crate) async fn source(
             })?;
             let template = check(ec2, named).await?;
             check_policy(&policy)?;
+            for wanted in requirements_of(&policy) {
+                requirements::check(ec2, wanted).await?;
+            }
             Ok(Source::Mixed { template, policy: Box::new(policy) })
         }
         _ => Err(faults::validation(
@@ -42,6 +49,14 @@ pub(crate) async fn source(
         )),
     }
 }
+
+fn requirements_of(policy: &MixedInstancesPolicy) -> impl Iterator<Item = &InstanceRequirements> {
+    let overrides = policy.launch_template.iter().flat_map(|it| &it.overrides);
+    overrides.filter_map(|it| it.instance_requirements.as_ref())
+}
+
+/// The most overrides of a policy that name types by their attributes.
+const MOST_REQUIREMENTS: usize = 4;
 
 /// The most types of a policy.
 pub(crate) const MOST_OVERRIDES: usize = 40;
@@ -57,8 +72,22 @@ fn check_policy(policy: &MixedInstancesPolicy) -> Result<(), Fault> {
     if overrides.iter().any(|it| it.launch_template_specification.is_some()) {
         return Err(faults::unsupported("Launch templates of overrides"));
     }
-    if overrides.iter().any(|it| it.instance_type.is_none()) {
-        return Err(faults::unsupported("Overrides without an instance type"));
+    let by_attributes = overrides.iter().filter(|it| it.instance_requirements.is_some()).count();
+    let names_one = |it: &&LaunchTemplateOverrides| {
+        it.instance_type.is_some() != it.instance_requirements.is_some()
+    };
+    if !overrides.iter().all(names_one) || !(by_attributes == 0 || by_attributes == overrides.len())
+    {
+        return Err(faults::validation(
+            "Each launch template override must have either an instance type or instance \
+             requirements, and all overrides must have the same of them.",
+        ));
+    }
+    if by_attributes > MOST_REQUIREMENTS {
+        return Err(faults::validation(format!(
+            "The number of launch template overrides with instance requirements must not exceed \
+             {MOST_REQUIREMENTS}."
+        )));
     }
     let weights: Vec<_> = overrides.iter().filter_map(|it| it.weighted_capacity.as_ref()).collect();
     let is_weight = |it: &&String| it.parse().is_ok_and(|it: i64| (1..=999).contains(&it));
@@ -70,7 +99,11 @@ fn check_policy(policy: &MixedInstancesPolicy) -> Result<(), Fault> {
     let Some(distribution) = &policy.instances_distribution else { return Ok(()) };
     let known =
         |given: &Option<String>, all: &[&str]| given.as_deref().is_none_or(|it| all.contains(&it));
-    let on_demand = ["prioritized", "lowest-price"];
+    // What has no order has no priorities.
+    let on_demand: &[&str] = match by_attributes {
+        0 => &["prioritized", "lowest-price"],
+        _ => &["lowest-price"],
+    };
     let spot = [
         "lowest-price",
         "capacity-optimized",
@@ -79,7 +112,7 @@ fn check_policy(policy: &MixedInstancesPolicy) -> Result<(), Fault> {
     ];
     let share = distribution.on_demand_percentage_above_base_capacity.unwrap_or(100);
     let base = distribution.on_demand_base_capacity.unwrap_or(0);
-    let is_known = known(&distribution.on_demand_allocation_strategy, &on_demand)
+    let is_known = known(&distribution.on_demand_allocation_strategy, on_demand)
         && known(&distribution.spot_allocation_strategy, &spot);
     match is_known && (0..=100).contains(&share) && base >= 0 {
         true => Ok(()),
@@ -127,6 +160,21 @@ pub(crate) async fn resolve(
         name: found.launch_template_name.unwrap_or_default(),
         version: found.version_number.unwrap_or_default().to_string(),
     })
+}
+
+/// Whether what the group launches now is configured for hibernation.
+pub(crate) async fn can_hibernate(ec2: &Client, group: &Group) -> Result<bool, Fault> {
+    let named = group.source.template();
+    let request = DescribeLaunchTemplateVersionsRequest {
+        launch_template_id: Some(named.id.clone()),
+        versions: vec![named.version.clone()],
+        ..Default::default()
+    };
+    let found = ec2.call::<DescribeLaunchTemplateVersions>(request).await;
+    let found = found.map_err(|it| faults::of_call(&it))?;
+    let data = found.launch_template_versions.into_iter().find_map(|it| it.launch_template_data);
+    let options = data.and_then(|it| it.hibernation_options);
+    Ok(options.and_then(|it| it.configured).unwrap_or(false))
 }
 
 /// The zone of each subnet: those named (separated by commas), or the default ones of the zones.

@@ -12,6 +12,7 @@ use crate::{
     plan::mixed,
     records::WarmPool,
     shape::{self, page},
+    template,
 };
 
 pub(crate) async fn put(
@@ -19,15 +20,18 @@ pub(crate) async fn put(
     _call: Call<'_>,
     request: PutWarmPoolRequest,
 ) -> Result<PutWarmPoolResponse, Fault> {
-    let runs = match request.pool_state.as_deref() {
-        None | Some("Stopped") => false,
-        Some("Running") => true,
-        Some("Hibernated") => return Err(faults::unsupported("Hibernated warm pools")),
+    let (runs, hibernates) = match request.pool_state.as_deref() {
+        None | Some("Stopped") => (false, false),
+        Some("Running") => (true, false),
+        Some("Hibernated") => (false, true),
         Some(other) => return Err(faults::validation(format!("Invalid PoolState '{other}'"))),
     };
     let reuses = request.instance_reuse_policy.and_then(|it| it.reuse_on_scale_in);
-    if reuses == Some(true) {
-        return Err(faults::unsupported("Returns to the warm pool on scale in"));
+    let group = service.group(&request.auto_scaling_group_name)?;
+    if hibernates && !template::can_hibernate(service.ec2()?, &group).await? {
+        return Err(faults::validation(
+            "The launch template of the Auto Scaling group is not configured for hibernation.",
+        ));
     }
     let min = request.min_size.unwrap_or(0);
     // -1 takes the limit away.
@@ -44,7 +48,7 @@ pub(crate) async fn put(
                 "You can't add a warm pool to an Auto Scaling group that requests Spot Instances.",
             ));
         }
-        group.warm_pool = Some(WarmPool { min, max_prepared, runs });
+        group.warm_pool = Some(WarmPool { min, max_prepared, runs, hibernates, reuses });
         Ok(())
     })?;
     Ok(PutWarmPoolResponse {})

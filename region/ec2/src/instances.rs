@@ -7,6 +7,7 @@ pub(crate) mod attributes;
 pub(crate) mod cpu;
 pub(crate) mod describe;
 pub(crate) mod fleet;
+pub(crate) mod hibernation;
 pub(crate) mod interfaces;
 pub(crate) mod launch;
 pub(crate) mod options;

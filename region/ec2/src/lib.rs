@@ -16,6 +16,7 @@ mod elastic_ips;
 mod events;
 mod faults;
 mod images;
+mod instance_requirements;
 mod instances;
 mod internet_gateways;
 mod ipv6_pool;

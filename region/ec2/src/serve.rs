@@ -10,9 +10,10 @@ use std::sync::Arc;
 
 use crate::{
     Ec2, capacity_reservations, dhcp_options, egress_only_internet_gateways, elastic_ips, faults,
-    images, instances, internet_gateways, key_pairs, launch_templates, managed, nat_gateways,
-    network_acls, network_interfaces, placement_groups, prefix_lists, route, route_tables,
-    security_groups, snapshots, spot, subnets, tags, targets, types, vpc_endpoints, vpcs, zones,
+    images, instance_requirements, instances, internet_gateways, key_pairs, launch_templates,
+    managed, nat_gateways, network_acls, network_interfaces, placement_groups, prefix_lists, route,
+    route_tables, security_groups, snapshots, spot, subnets, tags, targets, types, vpc_endpoints,
+    vpcs, zones,
 };
 
 macro_rules! targets {
@@ -252,6 +253,7 @@ serve! {
     key_pair::ImportKeyPair dry: write key_pairs::import, [new "key-pair"];
     key_pair::DescribeKeyPairs dry: read key_pairs::describe, [any];
     key_pair::DeleteKeyPair dry: write key_pairs::delete, [by targets::delete_key_pair];
+    instance_requirements::GetInstanceTypesFromInstanceRequirements dry: read instance_requirements::types_of, [any];
     instance_type::DescribeInstanceTypes dry: read types::describe, [any];
     instance_type::DescribeInstanceTypeOfferings dry: read types::describe_offerings, [any];
     zone::DescribeAvailabilityZones dry: read zones::describe_zones, [any];

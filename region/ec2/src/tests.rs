@@ -6,6 +6,7 @@ mod capacity_reservations;
 mod events;
 mod fleet;
 mod group_quotas;
+mod hibernation;
 mod images;
 mod instances;
 mod interfaces;

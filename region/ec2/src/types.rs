@@ -15,14 +15,14 @@ use instance_types::{Arch, Hypervisor, InstanceType};
 
 use crate::{
     Call,
-    instances::cpu,
+    instances::{cpu, hibernation},
     placement_groups,
     query::{self, Values, maybe, one},
     records::Cpus,
     state::State,
 };
 
-fn offered() -> impl Iterator<Item = &'static InstanceType> {
+pub(crate) fn offered() -> impl Iterator<Item = &'static InstanceType> {
     instance_types::all().filter(|it| it.arch == Arch::X86_64)
 }
 
@@ -60,6 +60,7 @@ fn attribute(facts: &InstanceType, name: &str) -> Values {
         "bare-metal" => one(facts.is_bare_metal),
         "current-generation" => one(is_current(facts)),
         "burstable-performance-supported" => one(facts.family().starts_with('t')),
+        "hibernation-supported" => one(hibernation::is_supported(facts)),
         "hypervisor" => maybe(hypervisor(facts)),
         "processor-info.supported-architecture" => one(facts.arch.as_str()),
         "vcpu-info.default-vcpus" => one(facts.vcpus),
@@ -85,7 +86,7 @@ fn attribute(facts: &InstanceType, name: &str) -> Values {
 }
 
 /// Whether AWS still lists the type among the current ones: by its generation.
-fn is_current(facts: &InstanceType) -> bool {
+pub(crate) fn is_current(facts: &InstanceType) -> bool {
     let generation = facts.family().chars().find_map(|it| it.to_digit(10)).unwrap_or(0);
     generation >= if facts.family().starts_with('t') { 2 } else { 4 }
 }
@@ -146,6 +147,7 @@ fn answer(facts: &'static InstanceType) -> InstanceTypeInfo {
                 .map(str::to_owned)
                 .collect(),
         }),
+        hibernation_supported: Some(hibernation::is_supported(facts)),
         burstable_performance_supported: Some(facts.family().starts_with('t')),
         dedicated_hosts_supported: Some(false),
         auto_recovery_supported: Some(false),

@@ -163,6 +163,7 @@ fn eni(number: u8, address: Ipv4Addr, group: &str, netns: &str) -> Eni {
         ipv6_prefixes: Default::default(),
         security_groups: [group.to_owned()].into(),
         source_dest_check: true,
+        is_asleep: false,
         public_ip: None,
         location: Location::Netns {
             path: linux_netns::path(netns),

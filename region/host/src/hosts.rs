@@ -42,6 +42,8 @@ pub struct Hosts {
 pub enum Condition {
     /// Its PID 1 runs.
     Running(Identity),
+    /// Its processes are there and stand still.
+    Hibernated(Identity),
     /// It was started once and runs no more: shut down from outside, or without power.
     Stopped,
     /// It switched itself off.
@@ -110,6 +112,10 @@ pub enum HostError {
         #[source]
         source: CgroupError,
     },
+    #[error(
+        "the processes of `{id}` do not stand still: there is no freezer, or one of them waits in the kernel"
+    )]
+    NotFrozen { id: String },
     #[error("failed to remove the files of `{id}`")]
     Remove {
         id: String,
@@ -149,13 +155,15 @@ impl Hosts {
         blocking(move || hosts.prepare_now(&spec)).await
     }
 
-    /// Makes sure that the instance runs. Says whether it had to be started.
+    /// Makes sure that the instance runs: one that hibernates goes on where it was. Says whether it had
+    /// to be started.
     pub async fn ensure(&self, spec: &HostSpec) -> Result<bool, HostError> {
         let (hosts, spec) = (self.clone(), spec.clone());
         blocking(move || hosts.ensure_now(&spec)).await
     }
 
-    /// Shuts the instance down: init gets `grace` to end in order, then the power goes.
+    /// Shuts the instance down: init gets `grace` to end in order, then the power goes. One that
+    /// hibernates is not woken for that.
     pub async fn stop(&self, id: &str, grace: Duration) -> Result<(), HostError> {
         let (hosts, id) = (self.clone(), id.to_owned());
         blocking(move || hosts.stop_now(&id, grace)).await
@@ -208,6 +216,9 @@ impl Hosts {
         let state = State::load(&folder)?;
         let condition = match state {
             None => Condition::Prepared,
+            Some(state) if state.init.is_alive() && state.is_hibernated => {
+                Condition::Hibernated(state.init)
+            }
             Some(state) if state.init.is_alive() => Condition::Running(state.init),
             Some(_) if power::is_switched_off(&spec.upper()) => Condition::PoweredOff,
             Some(_) => Condition::Stopped,
@@ -217,7 +228,8 @@ impl Hosts {
 
     /// Ends when the instance's PID 1 has ended, for whatever reason. At once when it does not run.
     pub async fn ended(&self, id: &str) -> Result<(), HostError> {
-        let Some(Observed { condition: Condition::Running(init), .. }) = self.find(id)? else {
+        let found = self.find(id)?.map(|it| it.condition);
+        let Some(Condition::Running(init) | Condition::Hibernated(init)) = found else {
             return Ok(());
         };
         init.ended().await.map_err(|source| HostError::Wait { id: id.to_owned(), source })
@@ -286,8 +298,10 @@ impl Hosts {
     fn ensure_now(&self, spec: &HostSpec) -> Result<bool, HostError> {
         let id = &spec.instance_id;
         check(id)?;
-        if let Some(Observed { condition: Condition::Running(_), .. }) = self.find(id)? {
-            return Ok(false);
+        match self.find(id)?.map(|it| it.condition) {
+            Some(Condition::Running(_)) => return Ok(false),
+            Some(Condition::Hibernated(_)) => return self.resume(spec).map(|()| false),
+            _ => {}
         }
         self.prepare_now(spec)?;
         // What a launcher that died in the middle may have left.
@@ -392,7 +406,7 @@ fn launch(spec: &HostSpec) -> Result<std::process::Output, HostError> {
     output
 }
 
-async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, HostError> + Send + 'static,
 ) -> Result<T, HostError> {
     match tokio::task::spawn_blocking(work).await {

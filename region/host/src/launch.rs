@@ -130,7 +130,8 @@ fn outside(spec: &HostSpec, spec_file: &Path) -> Result<(), LaunchError> {
     let next = State::load(&spec.folder).ok().flatten().map_or(1, |state| state.boots + 1);
     // Reboots that were asked for while another one was under way are made by that one.
     let boots = spec.boot.max(next);
-    let saved = State { init, boots, is_netns_fresh: false }.save(&spec.folder);
+    let saved =
+        State { init, boots, is_netns_fresh: false, is_hibernated: false }.save(&spec.folder);
     if saved.is_err() {
         // An init that nobody can find again must not run on.
         init.signal(Signal::SIGKILL).ok();

@@ -19,6 +19,7 @@ pub mod ami;
 mod devices;
 mod exec;
 mod facts;
+mod hibernation;
 mod hosts;
 pub mod image;
 mod inside;

@@ -19,6 +19,9 @@ pub(crate) struct State {
     /// The network namespace was made anew since the instance last ran.
     #[serde(default)]
     pub(crate) is_netns_fresh: bool,
+    /// It is frozen as a whole: it keeps its memory and does nothing.
+    #[serde(default)]
+    pub(crate) is_hibernated: bool,
 }
 
 /// A file of the instance's folder that could not be used.
@@ -143,8 +146,8 @@ mod tests {
     fn a_state_is_read_as_it_was_written_and_damage_is_told() {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(State::load(folder.path()).unwrap(), None);
-        let state =
-            State { init: Identity { pid: 7, start_time: 9 }, boots: 2, is_netns_fresh: false };
+        let init = Identity { pid: 7, start_time: 9 };
+        let state = State { init, boots: 2, is_netns_fresh: false, is_hibernated: true };
         state.save(folder.path()).unwrap();
         assert_eq!(State::load(folder.path()).unwrap(), Some(state));
         fs::write(State::file(folder.path()), "{").unwrap();

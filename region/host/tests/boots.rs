@@ -185,6 +185,7 @@ async fn boot_twice(hosts: &Hosts, spec: &HostSpec) -> Outcome {
     versions(hosts, id).await?;
     sandbox(hosts, id).await?;
     fork_bomb(hosts, spec).await?;
+    hibernation(hosts, spec).await?;
     hosts.stop(id, Duration::from_secs(20)).await?;
     assert_eq!(hosts.find(id)?.unwrap().condition, Condition::Stopped);
 
@@ -373,6 +374,38 @@ async fn fork_bomb(hosts: &Hosts, spec: &HostSpec) -> Outcome {
     }
     cgroup.set_pids_limit(most)?;
     assert!(output(hosts, &spec.instance_id, &["ctr", "version"]).await?.contains("Server:"));
+    Ok(())
+}
+
+/// What runs stands still, keeps what it has in memory, takes no CPU, and goes on in the same boot.
+async fn hibernation(hosts: &Hosts, spec: &HostSpec) -> Outcome {
+    let id = &spec.instance_id;
+    let (first, boot_id) = (running(hosts, id), hosts.boot_id(id));
+    let script = "(word=kept; until test -e /tmp/go; do :; done; echo $word > /tmp/said) \
+                  > /dev/null 2>&1 &";
+    output(hosts, id, &["bash", "-c", script]).await?;
+    let cgroup = Cgroup::new(Arc::new(linux_cgroup::Layout::detect()?), &spec.cgroup);
+    let used = || cgroup.cpu_stats().map(|it| it.usage);
+    hosts.hibernate(id).await?;
+    hosts.hibernate(id).await?;
+    assert_eq!(hosts.find(id)?.unwrap().condition, Condition::Hibernated(first));
+    assert!(output(hosts, id, &["true"]).await.is_err(), "nobody gets in");
+    let before = used().unwrap();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    // The way into the freezer is counted a little late; the loop would take all of the time.
+    assert!(used().unwrap() - before < Duration::from_millis(10), "something runs on");
+    hosts.prepare(spec).await?;
+    assert!(!hosts.ensure(spec).await?, "it goes on, and is not started");
+    assert_eq!(running(hosts, id), first);
+    assert_eq!(hosts.boot_id(id), boot_id);
+    let script = "touch /tmp/go; timeout 10 sh -c 'until test -s /tmp/said; do sleep 0.01; done'; \
+                  cat /tmp/said";
+    assert_eq!(output(hosts, id, &["bash", "-c", script]).await?, "kept\n");
+    // One that is stopped while it hibernates is not woken for that.
+    hosts.hibernate(id).await?;
+    let limit = Duration::from_secs(10);
+    tokio::time::timeout(limit, hosts.stop(id, Duration::from_secs(60))).await??;
+    assert_eq!(hosts.find(id)?.unwrap().condition, Condition::Stopped);
     Ok(())
 }
 

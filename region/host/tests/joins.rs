@@ -178,6 +178,7 @@ fn vpc(router: &str, guest: &str) -> VpcSpec {
         ipv6_prefixes: Default::default(),
         security_groups: ["sg-1".to_owned()].into(),
         source_dest_check: true,
+        is_asleep: false,
         public_ip: None,
         location: Location::Netns {
             path: linux_netns::path(guest),

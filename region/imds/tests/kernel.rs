@@ -90,6 +90,7 @@ fn vpc(prefix: &str) -> VpcSpec {
         // No group at all: IMDS answers none the less.
         security_groups: Default::default(),
         source_dest_check: true,
+        is_asleep: false,
         public_ip: None,
         location: Location::Netns {
             path: linux_netns::path(&format!("{prefix}-node")),

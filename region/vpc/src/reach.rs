@@ -170,7 +170,7 @@ impl<'a> Way<'a> {
         let target = spec.owner(to).filter(|_| route.target == Target::Local);
         if target.is_none() {
             leads_out(spec, source, to, &route)?;
-        } else if let Some(it) = target.filter(|it| it.location == Location::Unattached) {
+        } else if let Some(it) = target.filter(|it| it.is_out()) {
             return Err(Reason::NotAttached { eni: it.id.clone() });
         }
         let egress = Box::new(self.egress(source)?);
@@ -189,6 +189,7 @@ impl<'a> Way<'a> {
         let is_checked = eni.source_dest_check;
         self.steps.push(Step::SourceCheck { eni: eni.id.clone(), is_checked });
         match eni.location {
+            _ if eni.is_asleep => Err(Reason::NotAttached { eni: eni.id.clone() }),
             Location::Unattached => Err(Reason::NotAttached { eni: eni.id.clone() }),
             _ => Ok(eni),
         }
@@ -215,7 +216,7 @@ impl<'a> Way<'a> {
     /// The rest of the way is that of a packet to the interface, but for its address.
     fn by_interface(&mut self, source: &Eni, id: &str) -> Result<(End<'a>, Reason), Reason> {
         let eni = || id.to_owned();
-        let target = self.spec.eni(id).filter(|it| it.location != Location::Unattached);
+        let target = self.spec.eni(id).filter(|it| !it.is_out());
         let target = target.ok_or_else(|| Reason::NotAttached { eni: eni() })?;
         if target.id == source.id {
             return Err(Reason::LeadsBack { eni: eni() });

@@ -110,14 +110,17 @@ fn base_chains(spec: &VpcSpec, version: Version, table: &mut Table) {
         chain.rules = rules;
         table.chains.insert(name.to_owned(), chain);
     };
-    let texts = |rules: &[&str]| rules.iter().map(|&it| it.to_owned()).collect();
+    let texts = |rules: &[&str]| -> Vec<String> { rules.iter().map(|&it| it.to_owned()).collect() };
     add(
         "source-check",
         hook(HookPoint::Prerouting, priority::RAW),
-        match version {
-            Version::V4 => texts(&["iifname vmap @sources"]),
-            Version::V6 => texts(&[&format!("{NEIGHBOURS} return"), "iifname vmap @sources"]),
-        },
+        asleep(spec, "iifname")
+            .into_iter()
+            .chain(match version {
+                Version::V4 => texts(&["iifname vmap @sources"]),
+                Version::V6 => texts(&[&format!("{NEIGHBOURS} return"), "iifname vmap @sources"]),
+            })
+            .collect(),
     );
     add(
         "egress",
@@ -127,7 +130,10 @@ fn base_chains(spec: &VpcSpec, version: Version, table: &mut Table) {
     add(
         "ingress",
         hook(HookPoint::Forward, filter + 10).dropping(),
-        texts(&[TRACKED, "oifname vmap @ingress-of"]),
+        asleep(spec, "oifname")
+            .into_iter()
+            .chain(texts(&[TRACKED, "oifname vmap @ingress-of"]))
+            .collect(),
     );
     let to_services = hook(HookPoint::Input, filter).dropping();
     if version == Version::V6 {
@@ -136,6 +142,13 @@ fn base_chains(spec: &VpcSpec, version: Version, table: &mut Table) {
     add("services", to_services, services(spec));
     // After the sender's egress rules, those of the interface endpoint that it comes to.
     add("to-endpoints", hook(HookPoint::Input, filter + 10), to_endpoints(spec));
+}
+
+/// Of an instance that hibernates nothing is heard and nothing gets there, whatever was begun before.
+fn asleep(spec: &VpcSpec, side: &str) -> Option<String> {
+    let asleep = spec.enis.iter().filter(|it| it.is_asleep);
+    let names: Vec<String> = asleep.map(|it| quote(&link_name(&it.id))).collect();
+    (!names.is_empty()).then(|| format!("{side} {{ {} }} drop", names.join(", ")))
 }
 
 /// What security groups and network ACLs never filter.

@@ -85,6 +85,8 @@ pub struct Eni {
     pub public_ip: Option<Ipv4Addr>,
     pub tracking: Tracking,
     pub location: Location,
+    /// Its instance hibernates: whatever it sends or is sent is dropped.
+    pub is_asleep: bool,
 }
 
 /// Seconds after which a connection of an ENI on which nothing happens is forgotten, where it says so.
@@ -208,6 +210,11 @@ impl VpcSpec {
 }
 
 impl Eni {
+    /// Nothing gets to it, and nothing comes from it.
+    pub(crate) fn is_out(&self) -> bool {
+        self.location == Location::Unattached || self.is_asleep
+    }
+
     pub fn owns(&self, address: impl Into<IpAddr>) -> bool {
         match address.into() {
             IpAddr::V4(address) => {
@@ -276,6 +283,7 @@ pub(crate) mod samples {
             public_ip: None,
             tracking: Tracking::default(),
             location: Location::Unattached,
+            is_asleep: false,
         }
     }
 

@@ -49,6 +49,7 @@ fn eni(number: u8, subnet: &str, primary: [u8; 4], location: Location) -> Eni {
         public_ip: None,
         tracking: Default::default(),
         location,
+        is_asleep: false,
     }
 }
 

@@ -130,6 +130,7 @@ fn eni(number: u8, subnet: &str, guest: &std::path::Path) -> Eni {
             device: "eth0".to_owned(),
             setup: Setup::Primary,
         },
+        is_asleep: false,
     }
 }
 

@@ -137,6 +137,7 @@ fn eni(number: u8, subnet: &str, address: &str, group: &str, guest: &str) -> Eni
             device: "eth0".to_owned(),
             setup: Setup::Primary,
         },
+        is_asleep: false,
     }
 }
 

@@ -148,6 +148,7 @@ fn eni(dice: &mut Dice, number: usize, guest: &str) -> Eni {
             device: "eth0".to_owned(),
             setup: Setup::Primary,
         },
+        is_asleep: false,
     }
 }
 

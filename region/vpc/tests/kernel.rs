@@ -148,6 +148,7 @@ fn eni(number: u8, subnet: &str, address: [u8; 4], group: &str, guest: &str) -> 
             device: "eth0".to_owned(),
             setup: Setup::Primary,
         },
+        is_asleep: false,
     }
 }
 
@@ -256,6 +257,33 @@ async fn a_silent_connection_is_forgotten_after_the_shorter_time_of_its_ends() {
     world.spec.enis[1].tracking = Tracking::default();
     world.apply().await;
     assert!(is_remembered(&world, long) && is_answered(&world, long));
+}
+
+#[tokio::test]
+async fn of_an_instance_that_hibernates_nothing_is_heard_until_it_goes_on() {
+    let Some(mut world) = World::build("asleep").await else { return };
+    let listener = listen(&world.path(0), 80);
+    let web = world.address(0);
+    let to = SocketAddr::from((web, 80));
+    let mut client =
+        linux_netns::enter(&world.path(1), move || TcpStream::connect(to).unwrap()).unwrap();
+    let (mut server, _) = listener.accept().unwrap();
+    world.spec.enis[0].is_asleep = true;
+    world.apply().await;
+    assert!(!world.connects(1, web, 80), "its kernel would answer");
+    std::io::Write::write_all(&mut client, b"later").unwrap();
+    server.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut seen = [0; 5];
+    assert!(
+        std::io::Read::read_exact(&mut server, &mut seen).is_err(),
+        "nor what was begun before"
+    );
+    world.spec.enis[0].is_asleep = false;
+    world.apply().await;
+    assert!(world.connects(1, web, 80));
+    server.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    std::io::Read::read_exact(&mut server, &mut seen).unwrap();
+    assert_eq!(&seen, b"later", "a connection outlasts it, as far as its ends wait");
 }
 
 /// Sends from `source`, which is put on the guest's link, and says whether it arrives.

@@ -52,6 +52,7 @@ fn eni(number: u32, guest: &str) -> Eni {
             device: format!("eth{}", number % PER_GUEST),
             setup: Setup::Bare,
         },
+        is_asleep: false,
     }
 }
 

@@ -174,6 +174,7 @@ fn eni(dice: &mut Dice, number: usize, guest: &str) -> Eni {
             device: "eth0".to_owned(),
             setup: Setup::Primary,
         },
+        is_asleep: dice.one_in(6),
     }
 }
 
@@ -184,6 +185,7 @@ fn endpoint(dice: &mut Dice) -> Eni {
         primary: Ipv4Addr::new(10, 0, 1, 99),
         subnet: "subnet-1".to_owned(),
         location: Location::Router,
+        is_asleep: false,
         ..eni(dice, 9, "")
     }
 }

@@ -78,6 +78,7 @@ fn eni(number: u32, guest: &str, device: String, setup: Setup) -> Eni {
         ipv6_prefixes: Default::default(),
         security_groups: [format!("sg-{}", number % 10), "sg-all".to_owned()].into(),
         source_dest_check: true,
+        is_asleep: false,
         public_ip: None,
         tracking: Default::default(),
         location: Location::Netns { path: linux_netns::path(guest), device, setup },

@@ -6,6 +6,7 @@ use aws_wire::Operation;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    instance_requirements::InstanceRequirements,
     lifecycle_hook::LifecycleHookSpecification,
     tag::{Filter, Tag, TagDescription},
     warm_pool::WarmPoolConfiguration,
@@ -127,6 +128,8 @@ pub struct LaunchTemplateOverrides {
     pub weighted_capacity: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub launch_template_specification: Option<LaunchTemplateSpecification>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance_requirements: Option<InstanceRequirements>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_id: Option<String>,
 }

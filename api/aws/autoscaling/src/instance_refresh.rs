@@ -60,6 +60,8 @@ pub struct RefreshPreferences {
     pub scale_in_protected_instances: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub standby_instances: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bake_time: Option<i64>,
 }
 
 /// What a call about one refresh answers.

@@ -78,6 +78,8 @@ pub struct Instance {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata_options: Option<InstanceMetadataOptionsResponse>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hibernation_options: Option<HibernationOptions>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform_details: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage_operation: Option<String>,
@@ -291,6 +293,13 @@ pub struct CpuOptions {
     pub amd_sev_snp: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nested_virtualization: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HibernationOptions {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub configured: Option<bool>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]

@@ -81,6 +81,8 @@ pub struct InstanceTypeInfo {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub placement_group_info: Option<PlacementGroupInfo>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hibernation_supported: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub burstable_performance_supported: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dedicated_hosts_supported: Option<bool>,

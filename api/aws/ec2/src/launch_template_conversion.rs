@@ -80,6 +80,7 @@ pair!(
         cpu_options,
         capacity_reservation_specification,
         metadata_options,
+        hibernation_options,
     ],
     many [block_device_mappings, network_interfaces, tag_specifications],
 );
@@ -95,6 +96,12 @@ pair!(
     CapacityReservationTarget,
     CapacityReservationTargetResponse,
     same [capacity_reservation_id, capacity_reservation_resource_group_arn],
+);
+
+pair!(
+    sent::LaunchTemplateHibernationOptionsRequest,
+    answered::LaunchTemplateHibernationOptions,
+    same[configured],
 );
 
 pair!(

@@ -18,6 +18,7 @@ pub mod image_attribute;
 pub mod instance;
 pub mod instance_attribute;
 pub mod instance_options;
+pub mod instance_requirements;
 pub mod instance_state;
 pub mod instance_type;
 pub mod internet_gateway;

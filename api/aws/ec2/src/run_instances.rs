@@ -76,6 +76,8 @@ pub struct RunInstancesRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata_options: Option<InstanceMetadataOptionsRequest>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hibernation_options: Option<HibernationOptionsRequest>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disable_api_stop: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enable_primary_ipv6: Option<bool>,
@@ -97,6 +99,13 @@ pub struct RunInstancesRequest {
     pub iam_instance_profile: Option<IamInstanceProfileSpecification>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ebs_optimized: Option<bool>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct HibernationOptionsRequest {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub configured: Option<bool>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]

@@ -39,7 +39,7 @@ use region_vpc::{Router, VpcSpec};
 use tokio::sync::{Notify, watch};
 use tracing::{info, warn};
 
-use self::step::Step;
+use self::step::{Step, Wanted};
 use super::{
     consoles::Consoles,
     endpoints::{Endpoints, PublicApi},
@@ -380,7 +380,7 @@ impl Driver {
         }
         let id = &instance.id;
         let spec = || world::host(state, instance, &self.0.ami, &self.0.names);
-        match step::next(instance.state, instance.boot, observed) {
+        match step::next(Wanted::of(instance), observed) {
             Step::Nothing => {}
             Step::Start => drop(spec().map(|it| self.start(it))),
             Step::Reboot => drop(spec().map(|it| self.reboot(it))),
@@ -394,6 +394,7 @@ impl Driver {
             Step::ReportPowerLost => self.power_lost(id),
             Step::ReportLost => self.report(id, &HostReport::Terminated),
             Step::Stop => self.stop(id),
+            Step::Hibernate => self.hibernate(id),
             Step::Terminate => self.terminate(id),
         }
     }
@@ -492,6 +493,22 @@ impl Driver {
                 Err(error) => {
                     warn!(instance, error = %telemetry::chain(&error), "stop failed");
                     tokio::time::sleep(RETRY).await;
+                }
+            }
+        });
+    }
+
+    /// One that cannot is shut down, as EC2 then hears that it keeps no memory.
+    fn hibernate(&self, id: &str) {
+        let (driver, instance) = (self.clone(), id.to_owned());
+        self.once(id, async move {
+            let at_least = tokio::time::sleep(driver.0.latency.stop);
+            let (stopped, ()) = tokio::join!(driver.0.hosts.hibernate(&instance), at_least);
+            match stopped {
+                Ok(()) => driver.report(&instance, &HostReport::Stopped),
+                Err(error) => {
+                    warn!(instance, error = %telemetry::chain(&error), "it does not hibernate");
+                    driver.report(&instance, &HostReport::NotHibernated);
                 }
             }
         });

@@ -152,7 +152,12 @@ fn autoscaling(
         latency,
     };
     let service = AutoScaling::open(store, config, clock)?;
-    service.connect(gateway.client_as("autoscaling.amazonaws.com"), ec2);
+    service.connect(gateway.client_as("autoscaling.amazonaws.com"), ec2.clone());
+    service.heed(move || {
+        let state = ec2.view();
+        let at_risk = state.instances.iter().filter(|it| it.interruption.is_some());
+        at_risk.map(|it| it.id.clone()).collect()
+    });
     Ok(Arc::new(service))
 }
 

@@ -200,6 +200,10 @@ fn eni(
         public_ip: eni.public_address(),
         tracking: tracking(eni),
         location: location(eni, state, planes, names),
+        is_asleep: state
+            .attachment_of(eni)
+            .and_then(|it| state.instances.get(&it.instance_id))
+            .is_some_and(is_asleep),
     })
 }
 
@@ -246,10 +250,15 @@ fn location(
     Location::Netns { path, device: format!("eth{}", attachment.device_index), setup }
 }
 
+/// Whether it hibernates: its interfaces stay where they are, and nothing passes.
+fn is_asleep(instance: &Instance) -> bool {
+    instance.state == region_ec2::records::InstanceState::Stopped && instance.is_hibernated
+}
+
 /// Whether the instance has (or is about to have) a host.
 pub(crate) fn is_on_machine(instance: &Instance) -> bool {
     use region_ec2::records::InstanceState::{Pending, Running, ShuttingDown, Stopping};
-    matches!(instance.state, Pending | Running | Stopping | ShuttingDown)
+    matches!(instance.state, Pending | Running | Stopping | ShuttingDown) || is_asleep(instance)
 }
 
 /// The host that an instance shall be; `None` while EC2 has not given it an interface or a type.

@@ -1,5 +1,5 @@
-//! What a node of a group without nodes will be: from its launch template, its first override, what
-//! EC2 says of the instance type, its tags, and, for a managed node group, what EKS says.
+//! What a node of a group without nodes will be: from [what it launches](super::source), what EC2 says
+//! of the instance type, its tags, and, for a managed node group, what EKS says.
 //!
 //! Upstream: `aws_manager.go` (`buildNodeFromTemplate`), `managed_nodegroup_cache.go`. As upstream's,
 //! it has room for 110 pods and nothing of it is reserved: what a kubelet keeps for itself is not
@@ -7,10 +7,9 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use aws_autoscaling::group::{AutoScalingGroup, LaunchTemplateSpecification};
-use aws_ec2::{
-    instance_type::{DescribeInstanceTypes, DescribeInstanceTypesRequest, InstanceTypeInfo},
-    launch_template::{DescribeLaunchTemplateVersions, DescribeLaunchTemplateVersionsRequest},
+use aws_autoscaling::group::AutoScalingGroup;
+use aws_ec2::instance_type::{
+    DescribeInstanceTypes, DescribeInstanceTypesRequest, InstanceTypeInfo,
 };
 use aws_eks::nodegroup::{DescribeNodegroup, DescribeNodegroupRequest, Nodegroup};
 use aws_wire::{Client, client::CallError};
@@ -20,7 +19,7 @@ use k8s_openapi::{
 };
 use kube::api::ObjectMeta;
 
-use super::tags;
+use super::{source::Source, tags};
 
 /// How long a blueprint is good for: a launch template's `$Latest` moves.
 pub(super) const KEPT: Duration = Duration::from_secs(360);
@@ -28,10 +27,10 @@ const PODS: &str = "110";
 
 /// What a blueprint is made from.
 pub(super) fn key(group: &AutoScalingGroup) -> String {
-    let template = template_of(group);
+    let source = Source::of(group);
     let tags: Vec<_> = group.tags.iter().map(|it| (&it.key, &it.value)).collect();
     format!(
-        "{:?}/{:?}/{template:?}/{tags:?}",
+        "{:?}/{:?}/{source:?}/{tags:?}",
         group.auto_scaling_group_name, group.availability_zones
     )
 }
@@ -41,45 +40,12 @@ pub(super) async fn make(
     client: &Client,
     group: &AutoScalingGroup,
 ) -> Result<Option<Node>, CallError> {
-    let Some(name) = instance_type(client, group).await? else { return Ok(None) };
+    let Some(name) = Source::of(group).instance_type(client).await? else { return Ok(None) };
     let request = DescribeInstanceTypesRequest { instance_types: vec![name], ..Default::default() };
     let found = client.call::<DescribeInstanceTypes>(request).await?.instance_types;
     let Some(facts) = found.into_iter().next() else { return Ok(None) };
     let managed = managed(client, group).await;
     Ok(Some(node(client.region(), group, &facts, managed.as_ref())))
-}
-
-fn template_of(group: &AutoScalingGroup) -> (Option<LaunchTemplateSpecification>, Option<String>) {
-    let mixed = group.mixed_instances_policy.as_ref().and_then(|it| it.launch_template.as_ref());
-    match mixed {
-        None => (group.launch_template.clone(), None),
-        Some(mixed) => {
-            let first = mixed.overrides.first().and_then(|it| it.instance_type.clone());
-            (mixed.launch_template_specification.clone(), first)
-        }
-    }
-}
-
-async fn instance_type(
-    client: &Client,
-    group: &AutoScalingGroup,
-) -> Result<Option<String>, CallError> {
-    let (template, first) = template_of(group);
-    if first.is_some() {
-        return Ok(first);
-    }
-    let Some(template) = template else { return Ok(None) };
-    let version = template.version.unwrap_or_else(|| "$Default".to_owned());
-    let by_id = template.launch_template_id.is_some();
-    let request = DescribeLaunchTemplateVersionsRequest {
-        launch_template_id: template.launch_template_id,
-        launch_template_name: template.launch_template_name.filter(|_| !by_id),
-        versions: vec![version],
-        ..Default::default()
-    };
-    let found = client.call::<DescribeLaunchTemplateVersions>(request).await?;
-    let found = found.launch_template_versions.into_iter().next();
-    Ok(found.and_then(|it| it.launch_template_data).and_then(|it| it.instance_type))
 }
 
 /// What EKS says of a managed node group; without the right to ask, the tags have to do.

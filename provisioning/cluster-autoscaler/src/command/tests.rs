@@ -93,3 +93,22 @@ fn what_is_not_there_is_refused_by_name() {
     let args = parse(&["--grpc-expander-url=x:1"]).unwrap();
     assert_eq!(args.idle.refused().unwrap(), "--grpc-expander-url=x:1");
 }
+
+const DOCUMENTATION: &str = include_str!("../../../../docs/cluster-autoscaler.md");
+
+#[test]
+fn every_flag_that_does_nothing_is_documented_and_no_other() {
+    let told = |name: &str| DOCUMENTATION.contains(&format!("`{name}`"));
+    for line in UPSTREAM.lines() {
+        let (name, _) = line.split_once(',').unwrap();
+        // What no default is: a flag that acts does not refuse it as something that is not here.
+        let given = [format!("--{name}=x"), format!("--{name}=7"), format!("--{name}=7s")];
+        let parsed = given.iter().filter_map(|it| parse(&[it]).ok());
+        let switches = [format!("--{name}=true"), format!("--{name}=false")];
+        let switched = switches.iter().filter_map(|it| parse(&[it]).ok());
+        let is_idle = parsed
+            .chain(switched)
+            .any(|it| it.idle.refused().is_some() || !it.idle.without_effect().is_empty());
+        assert_eq!(told(name), is_idle, "{name}");
+    }
+}

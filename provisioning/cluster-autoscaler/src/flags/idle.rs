@@ -124,7 +124,6 @@ idle! {
         enable_graceful_degradation = false
         enable_proactive_scaleup = false
         enable_provisioning_requests = false
-        force_delete_unregistered_nodes = false
         salvo_scale_up = false
         scale_from_unschedulable = false
     }

@@ -169,6 +169,42 @@ async fn a_group_without_room_in_its_subnets_is_left_alone_for_a_while() {
         .await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_group_that_names_its_types_by_attributes_grows_from_nothing() {
+    let cluster = Cluster::idle((0, 3)).await;
+    cluster.choose_by_attributes().await;
+    drop(cluster.autoscaler(quick(), None));
+    cluster.pod("web", "1500m").await;
+    cluster.until("the pod runs", async || cluster.node_of("web").await.is_some()).await;
+    assert_eq!(cluster.desired().await, 1);
+    cluster.pod("huge", "3").await;
+    cluster
+        .until("the other is told", async || {
+            cluster.events("huge").await.iter().any(|it| it.0 == "NotTriggerScaleUp")
+        })
+        .await;
+    assert_eq!(cluster.desired().await, 1, "none of them has three vCPUs");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_never_becomes_a_node_in_a_group_at_its_least_is_replaced_if_that_is_forced() {
+    for is_forced in [false, true] {
+        let mut options = quick();
+        options.scale_down.defaults.max_provision_time = Duration::from_secs(120);
+        options.force_unregistered = is_forced;
+        let cluster = Cluster::idle((1, 1)).await;
+        cluster.fall_mute();
+        cluster.pause(5).await;
+        let before = cluster.instances().await;
+        assert_eq!(before.len(), 1);
+        drop(cluster.autoscaler(options, None));
+        cluster.pause(200).await;
+        let now = cluster.instances().await;
+        assert_eq!((now.len(), cluster.desired().await), (1, 1));
+        assert_eq!(now != before, is_forced);
+    }
+}
+
 /// From the pod to its node.
 async fn time_to_run(latency: Latency) -> Duration {
     let cluster = Cluster::slow(quick(), (0, 3), latency).await;

@@ -2,15 +2,21 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use aws_autoscaling::{
     group::{
         CreateAutoScalingGroup, CreateAutoScalingGroupRequest, DescribeAutoScalingGroups,
-        DescribeAutoScalingGroupsRequest, LaunchTemplateSpecification,
+        DescribeAutoScalingGroupsRequest, LaunchTemplate, LaunchTemplateOverrides,
+        LaunchTemplateSpecification, MixedInstancesPolicy, UpdateAutoScalingGroup,
+        UpdateAutoScalingGroupRequest,
     },
+    instance_requirements::{InstanceRequirements, IntegerRange},
     tag::Tag,
 };
 use aws_ec2::{
@@ -77,6 +83,8 @@ pub(crate) struct Cluster {
     clock: Clock,
     scope: Scope,
     latency: Latency,
+    /// Instances boot, and never become nodes.
+    is_mute: AtomicBool,
     /// Since when each instance has its power.
     booting: Mutex<BTreeMap<String, tokio::time::Instant>>,
 }
@@ -109,7 +117,8 @@ impl Cluster {
         let kube = server.client(UserInfo::master("admin"));
         let aws = gateway.client_as("test.amazonaws.com");
         let booting = Mutex::default();
-        let cluster = Self { kube, aws, ec2, clock, scope, latency, booting };
+        let is_mute = AtomicBool::new(false);
+        let cluster = Self { kube, aws, ec2, clock, scope, latency, is_mute, booting };
         let scheduler = server.client(UserInfo::new("system:kube-scheduler", &[]));
         let running = kube_scheduler::run(scheduler, clock, cluster.scope.clone());
         drop(cluster.scope.spawn("kube-scheduler", running));
@@ -231,6 +240,47 @@ impl Cluster {
             ..Default::default()
         };
         self.call::<CreateAutoScalingGroup>(request).await;
+    }
+
+    /// From now on no instance becomes a node.
+    pub(crate) fn fall_mute(&self) {
+        self.is_mute.store(true, Ordering::Relaxed);
+    }
+
+    /// Has the group name its types by attributes: those of two vCPUs and 8 GiB.
+    pub(crate) async fn choose_by_attributes(&self) {
+        let exactly = |it| Some(IntegerRange { min: Some(it), max: Some(it) });
+        let wanted = InstanceRequirements {
+            v_cpu_count: exactly(2),
+            memory_mi_b: exactly(8192),
+            ..Default::default()
+        };
+        let with =
+            LaunchTemplateOverrides { instance_requirements: Some(wanted), ..Default::default() };
+        let template = LaunchTemplate {
+            launch_template_specification: Some(LaunchTemplateSpecification {
+                launch_template_name: Some(GROUP.to_owned()),
+                ..Default::default()
+            }),
+            overrides: vec![with],
+        };
+        self.call::<UpdateAutoScalingGroup>(UpdateAutoScalingGroupRequest {
+            auto_scaling_group_name: GROUP.to_owned(),
+            mixed_instances_policy: Some(MixedInstancesPolicy {
+                launch_template: Some(template),
+                instances_distribution: None,
+            }),
+            ..Default::default()
+        })
+        .await;
+    }
+
+    /// Of the group's members.
+    pub(crate) async fn instances(&self) -> Vec<String> {
+        let request = DescribeAutoScalingGroupsRequest::default();
+        let mut found = self.call::<DescribeAutoScalingGroups>(request).await;
+        let members = found.auto_scaling_groups.remove(0).instances;
+        members.into_iter().filter_map(|it| it.instance_id).collect()
     }
 
     pub(crate) async fn desired(&self) -> i64 {
@@ -378,6 +428,9 @@ impl Cluster {
             if alive.remove(&node.name_any()).is_none() {
                 nodes.delete(&node.name_any(), &DeleteParams::default()).await.unwrap();
             }
+        }
+        if self.is_mute.load(Ordering::Relaxed) {
+            return;
         }
         for (id, instance) in alive {
             self.join(&id, &instance).await;

@@ -42,7 +42,10 @@ pub(super) fn scale_in(plan: &mut Plan, now: Timestamp) {
             before - 1
         );
         let cause = with_change(&plan.group, &cause, now);
-        plan.terminate_for(&victim, cause, now);
+        match warm_pool::takes_back(&plan.group) {
+            true => warm_pool::take_back(plan, &victim, cause, now),
+            false => plan.terminate_for(&victim, cause, now),
+        }
     }
 }
 

@@ -2,8 +2,8 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Observed, Plan};
-use crate::records::{ActivityStatus, HookResult, MemberState, Transition, Unhealthy};
+use super::{Observed, Plan, leaving};
+use crate::records::{ActivityStatus, HookResult, MemberState, Transition, Unhealthy, WarmPool};
 
 /// Moves every member as far as it can go now.
 pub(super) fn advance(plan: &mut Plan, observed: &Observed, now: Timestamp) {
@@ -50,9 +50,12 @@ fn lost(plan: &mut Plan, id: &str, ec2: Option<&str>, now: Timestamp) -> bool {
     true
 }
 
-/// A pending instance that runs is held by the launch hooks or comes into service.
-fn launched(plan: &mut Plan, id: &str, ec2: Option<&str>, now: Timestamp) {
-    let waits = plan.group.waits(Transition::Launching, now);
+/// A pending instance that runs is held by the launch hooks or comes into service; one that comes back
+/// to the warm pool is held by those of terminations.
+pub(super) fn launched(plan: &mut Plan, id: &str, ec2: Option<&str>, now: Timestamp) {
+    let is_returning = plan.group.members.get(id).is_some_and(|it| it.is_returning);
+    let transition = if is_returning { Transition::Terminating } else { Transition::Launching };
+    let waits = plan.group.waits(transition, now);
     let Some(member) = plan.group.members.get_mut(id) else { return };
     let waiting = match member.state {
         MemberState::Pending => MemberState::PendingWait,
@@ -75,10 +78,11 @@ fn launched(plan: &mut Plan, id: &str, ec2: Option<&str>, now: Timestamp) {
 /// In service, or in the warm pool.
 fn arrived(plan: &mut Plan, id: &str) {
     let protects = plan.group.protects_new_instances;
-    let runs = plan.group.warm_pool.as_ref().is_some_and(|it| it.runs);
+    let pooled = plan.group.warm_pool.as_ref().map_or(MemberState::WarmedStopped, WarmPool::rest);
     let Some(member) = plan.group.members.get_mut(id) else { return };
     if member.state.is_warmed() {
-        member.state = if runs { MemberState::WarmedRunning } else { MemberState::WarmedStopped };
+        member.state = pooled;
+        member.is_returning = false;
     } else {
         member.state = MemberState::InService;
         member.is_protected = protects;
@@ -117,6 +121,7 @@ fn abandon(plan: &mut Plan, id: &str, now: Timestamp) {
     let launch = plan.group.members.get(id).and_then(|it| it.activity.clone());
     plan.terminate(id, "a lifecycle hook was abandoned or timed out.", now);
     plan.endings.retain(|it| Some(&it.activity) != launch.as_ref());
+    // A hook can say no on the way into the pool too: then the instance goes, and so it goes without.
     let message = "Instance failed to complete user's Lifecycle Action: Lifecycle Action was \
                    abandoned: Heartbeat Timeout";
     plan.end(launch, ActivityStatus::Cancelled, Some(message.to_owned()));
@@ -153,8 +158,20 @@ pub(super) fn replace_unhealthy(plan: &mut Plan, now: Timestamp) {
     }
     let unhealthy = plan.group.active().filter(|it| !it.is_healthy);
     let unhealthy: Vec<_> = unhealthy.map(|it| (it.instance_id.clone(), it.unhealthy_by)).collect();
+    let stays = leaving::launches_first(&plan.group);
     for (id, by) in unhealthy {
-        plan.terminate(&id, cause(by), now);
+        match plan.group.members.get_mut(&id) {
+            // What does not run serves nobody while it is waited for.
+            Some(member)
+                if stays && by != Unhealthy::State && member.state == MemberState::InService =>
+            {
+                if member.leaves.is_some() {
+                    continue;
+                }
+                member.leaves = Some(cause(by).to_owned());
+            }
+            _ => plan.terminate(&id, cause(by), now),
+        }
         plan.group.unreplaced += 1;
     }
 }

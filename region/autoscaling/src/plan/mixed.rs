@@ -4,7 +4,9 @@
 //! market of Spot prices and capacities here: the lowest price is the lowest On-Demand price, and where
 //! capacity decides the order of the overrides does.
 
-use aws_autoscaling::group::{InstancesDistribution, MixedInstancesPolicy};
+use aws_autoscaling::group::{
+    InstancesDistribution, LaunchTemplateOverrides, MixedInstancesPolicy,
+};
 
 use crate::records::{Alternative, Group, Source};
 
@@ -19,31 +21,50 @@ fn distribution(group: &Group) -> Option<&InstancesDistribution> {
     policy(group)?.instances_distribution.as_ref()
 }
 
-/// The types that may be launched, the best first.
+/// The types that may be launched, the best first; `None` for what is named by attributes.
 pub(crate) fn alternatives(group: &Group, is_spot: bool) -> Vec<Alternative> {
-    let overrides = policy(group).and_then(|it| it.launch_template.as_ref());
-    let overrides = overrides.map(|it| it.overrides.as_slice()).unwrap_or_default();
-    let mut found: Vec<Alternative> = overrides
+    let mut found: Vec<Alternative> = overrides(group)
         .iter()
         .map(|it| Alternative {
             instance_type: it.instance_type.clone(),
             image_id: it.image_id.clone(),
-            weight: it.weighted_capacity.as_deref().and_then(|it| it.parse().ok()).unwrap_or(1),
+            weight: weight(it),
         })
         .collect();
+    sort(&mut found, group, is_spot);
+    found
+}
+
+/// The best first.
+pub(crate) fn sort(found: &mut [Alternative], group: &Group, is_spot: bool) {
     let distribution = distribution(group);
+    let default = if has_requirements(group) { "lowest-price" } else { "prioritized" };
     let strategy = match is_spot {
         true => distribution
             .and_then(|it| it.spot_allocation_strategy.as_deref())
             .unwrap_or("lowest-price"),
         false => distribution
             .and_then(|it| it.on_demand_allocation_strategy.as_deref())
-            .unwrap_or("prioritized"),
+            .unwrap_or(default),
     };
     if matches!(strategy, "lowest-price" | "price-capacity-optimized") {
         found.sort_by(|a, b| price(a).total_cmp(&price(b)));
     }
-    found
+}
+
+/// The overrides as they were given.
+pub(crate) fn overrides(group: &Group) -> &[LaunchTemplateOverrides] {
+    let template = policy(group).and_then(|it| it.launch_template.as_ref());
+    template.map(|it| it.overrides.as_slice()).unwrap_or_default()
+}
+
+/// Whether types are named by their attributes.
+pub(crate) fn has_requirements(group: &Group) -> bool {
+    overrides(group).iter().any(|it| it.instance_requirements.is_some())
+}
+
+pub(crate) fn weight(of: &LaunchTemplateOverrides) -> i64 {
+    of.weighted_capacity.as_deref().and_then(|it| it.parse().ok()).unwrap_or(1)
 }
 
 /// In dollars per hour and unit of capacity.

@@ -4,14 +4,18 @@
 //!
 //! Source: user guide, "Use an instance refresh to update instances in an Auto Scaling group",
 //! "Replace Auto Scaling instances based on maximum instance lifetime".
-//! Deviation: no checkpoints or alarms; a group's new configuration counts from the start of the
-//! refresh.
+//! Deviation: no alarms end a refresh; a group's new configuration counts from the start of the refresh.
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::Plan;
-use crate::records::{Group, Member, Refresh, RefreshStatus};
+use super::{Plan, leaving};
+use crate::records::{Group, Member, MemberState, Refresh, RefreshStatus};
 
+const REFRESHED: &str = "an instance was taken out of service in response to an instance refresh.";
+const PROTECTED: &str = "The remaining instances are protected from scale in. Remove their protection, \
+                         or start an instance refresh that ignores or replaces them.";
+const STANDING_BY: &str = "Instances are in standby. Return them to service, or start an instance \
+                           refresh that ignores or terminates them.";
 /// So long a refresh waits for protected instances to lose their protection.
 const PATIENCE: SignedDuration = SignedDuration::from_hours(1);
 
@@ -27,18 +31,25 @@ pub(super) fn replace_old(plan: &mut Plan, now: Timestamp) {
     let Some(id) = oldest.filter(is_old).map(|it| it.instance_id.clone()) else { return };
     let cause = "an instance was taken out of service in response to its exceeding the maximum \
                  instance lifetime.";
-    plan.terminate(&id, cause, now);
+    if !leaving::launches_first(&plan.group) {
+        return plan.terminate(&id, cause, now);
+    }
+    if let Some(member) = plan.group.members.get_mut(&id) {
+        member.leaves.get_or_insert_with(|| cause.to_owned());
+    }
 }
 
 /// When one of the two is due.
 pub(super) fn wake_at(group: &Group, now: Timestamp) -> Option<Timestamp> {
-    let warm = group.refresh().and_then(|it| it.warm_at).filter(|it| *it > now);
+    let refresh = group.refresh();
+    let warm = refresh.and_then(|it| it.warm_at).filter(|it| *it > now);
+    let rests = refresh.and_then(|it| it.resumes_at).filter(|it| *it > now);
     let lifetime = group.max_instance_lifetime.filter(|it| *it > 0).map(SignedDuration::from_secs);
     let oldest = group.active().map(|it| it.launched_at).min();
     let old = oldest.zip(lifetime).and_then(|(at, lifetime)| at.checked_add(lifetime).ok());
     let blocked = group.refresh().and_then(|it| it.blocked_since).map(|it| it + PATIENCE);
     let later = [old, blocked].into_iter().flatten().filter(|it| *it > now);
-    warm.into_iter().chain(later).min()
+    warm.into_iter().chain(rests).chain(later).min()
 }
 
 /// The next step of the refresh under way.
@@ -47,7 +58,7 @@ pub(super) fn advance(plan: &mut Plan, now: Timestamp) {
         return;
     }
     let mut refresh = plan.group.refreshes.pop().expect("it was just there");
-    begin(&mut refresh, &plan.group);
+    let standby = begin(&mut refresh, &plan.group);
     // At once: what cannot be launched would hold it for ever.
     if refresh.status == RefreshStatus::Cancelling {
         end(&mut refresh, RefreshStatus::Cancelled, now);
@@ -56,22 +67,28 @@ pub(super) fn advance(plan: &mut Plan, now: Timestamp) {
         .left
         .retain(|id| plan.group.members.get(id).is_some_and(|it| !it.state.is_terminating()));
     plan.group.refreshes.push(refresh);
+    for id in standby {
+        plan.terminate(&id, REFRESHED, now);
+    }
     if plan.group.refresh().is_none() || !plan.group.is_settled() {
         return;
     }
     let mut refresh = plan.group.refreshes.pop().expect("it was just put back");
     let goes = step(&mut refresh, &plan.group, now);
+    let goes_back = refresh.preferences.auto_rollback == Some(true);
+    if refresh.status == RefreshStatus::Failed && goes_back && refresh.roll_back(&mut plan.group) {
+        refresh.ended_at = None;
+    }
     plan.group.refreshes.push(refresh);
     for id in goes {
-        let cause = "an instance was taken out of service in response to an instance refresh.";
-        plan.terminate(&id, cause, now);
+        plan.terminate(&id, REFRESHED, now);
     }
 }
 
-/// Takes down who is to be replaced.
-fn begin(refresh: &mut Refresh, group: &Group) {
+/// Takes down who is to be replaced. Says which instances in standby go at once.
+fn begin(refresh: &mut Refresh, group: &Group) -> Vec<String> {
     if refresh.status != RefreshStatus::Pending {
-        return;
+        return Vec::new();
     }
     let (wanted, skips) = (&refresh.wanted, refresh.preferences.skip_matching == Some(true));
     let ignores = Protection::of(refresh) == Protection::Ignore;
@@ -81,6 +98,14 @@ fn begin(refresh: &mut Refresh, group: &Group) {
     refresh.left = group.active().filter(counts).map(|it| it.instance_id.clone()).collect();
     refresh.total = refresh.left.len();
     refresh.status = RefreshStatus::InProgress;
+    match refresh.preferences.standby_instances.as_deref() {
+        Some("Terminate") => standby(group).map(|it| it.instance_id.clone()).collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn standby(group: &Group) -> impl Iterator<Item = &Member> {
+    group.members.values().filter(|it| it.state == MemberState::Standby)
 }
 
 /// What becomes of instances that are protected from scale in.
@@ -119,33 +144,27 @@ fn step(refresh: &mut Refresh, group: &Group, now: Timestamp) -> Vec<String> {
         // Also those that were protected since it began.
         refresh.left.retain(|id| !is_protected(id));
     }
-    if refresh.left.is_empty() {
-        let status = match refresh.status {
-            RefreshStatus::RollbackInProgress => RefreshStatus::RollbackSuccessful,
-            _ => RefreshStatus::Successful,
-        };
-        end(refresh, status, now);
+    if rests(refresh, now) {
+        return Vec::new();
+    }
+    let has_baked = refresh.status == RefreshStatus::Baking;
+    let is_over = has_baked || refresh.left.is_empty() || is_at_last_checkpoint(refresh);
+    let waits = refresh.preferences.standby_instances.as_deref() == Some("Wait");
+    if is_over && waits && standby(group).next().is_some() {
+        blocked(refresh, STANDING_BY, now);
+        return Vec::new();
+    }
+    if is_over {
+        conclude(refresh, now);
         return Vec::new();
     }
     let may_go = |id: &&String| protection == Protection::Refresh || !is_protected(id);
     if !refresh.left.iter().any(|id| may_go(&id)) {
-        let since = *refresh.blocked_since.get_or_insert(now);
-        if since + PATIENCE <= now {
-            refresh.reason = Some(
-                "The remaining instances are protected from scale in. Remove their protection, or \
-                 start an instance refresh that ignores or replaces them."
-                    .to_owned(),
-            );
-            let status = match refresh.status {
-                RefreshStatus::RollbackInProgress => RefreshStatus::RollbackFailed,
-                _ => RefreshStatus::Failed,
-            };
-            end(refresh, status, now);
-        }
+        blocked(refresh, PROTECTED, now);
         return Vec::new();
     }
     refresh.blocked_since = None;
-    let size = batch(refresh, group);
+    let size = batch(refresh, group).min(until_checkpoint(refresh));
     let launches_first = refresh.preferences.min_healthy_percentage == Some(100);
     if launches_first && refresh.surplus == 0 {
         refresh.surplus = i64::try_from(size).unwrap_or(1);
@@ -158,6 +177,72 @@ fn step(refresh: &mut Refresh, group: &Group, now: Timestamp) -> Vec<String> {
     }
     refresh.is_waiting = !goes.is_empty();
     goes
+}
+
+/// What is left cannot go: that is waited for, for a while.
+fn blocked(refresh: &mut Refresh, reason: &str, now: Timestamp) {
+    let since = *refresh.blocked_since.get_or_insert(now);
+    if since + PATIENCE > now {
+        return;
+    }
+    refresh.reason = Some(reason.to_owned());
+    let status = match refresh.status {
+        RefreshStatus::RollbackInProgress => RefreshStatus::RollbackFailed,
+        _ => RefreshStatus::Failed,
+    };
+    end(refresh, status, now);
+}
+
+/// Ends, or bakes first.
+fn conclude(refresh: &mut Refresh, now: Timestamp) {
+    let baking = refresh.preferences.bake_time.filter(|it| *it > 0);
+    match (refresh.status, baking) {
+        (RefreshStatus::RollbackInProgress, _) => {
+            end(refresh, RefreshStatus::RollbackSuccessful, now)
+        }
+        (RefreshStatus::InProgress, Some(seconds)) => {
+            refresh.status = RefreshStatus::Baking;
+            refresh.surplus = 0;
+            refresh.resumes_at = now.checked_add(SignedDuration::from_secs(seconds)).ok();
+        }
+        _ => end(refresh, RefreshStatus::Successful, now),
+    }
+}
+
+/// Whether it rests at a checkpoint, or bakes. At each checkpoint that it has come to it begins to rest.
+fn rests(refresh: &mut Refresh, now: Timestamp) -> bool {
+    if refresh.resumes_at.is_some_and(|it| it > now) {
+        return true;
+    }
+    refresh.resumes_at = None;
+    let shares = &refresh.preferences.checkpoint_percentages;
+    let is_last = refresh.passed + 1 >= shares.len();
+    if refresh.status != RefreshStatus::InProgress || is_last || until_checkpoint(refresh) > 0 {
+        return false;
+    }
+    refresh.passed += 1;
+    let delay = SignedDuration::from_secs(refresh.preferences.checkpoint_delay.unwrap_or(3600));
+    refresh.resumes_at = now.checked_add(delay).ok().filter(|it| *it > now);
+    refresh.resumes_at.is_some()
+}
+
+/// How many may be replaced before the next checkpoint.
+fn until_checkpoint(refresh: &Refresh) -> usize {
+    let shares = &refresh.preferences.checkpoint_percentages;
+    let share = shares.get(refresh.passed).and_then(|it| usize::try_from(*it).ok());
+    let is_forward = refresh.status == RefreshStatus::InProgress;
+    let Some(share) = share.filter(|_| is_forward) else { return usize::MAX };
+    let done = refresh.total - refresh.left.len().min(refresh.total);
+    (refresh.total * share).div_ceil(100).saturating_sub(done)
+}
+
+/// Whoever names no checkpoint of all has the rest left as it is.
+fn is_at_last_checkpoint(refresh: &Refresh) -> bool {
+    let shares = &refresh.preferences.checkpoint_percentages;
+    refresh.status != RefreshStatus::RollbackInProgress
+        && !shares.is_empty()
+        && refresh.passed + 1 >= shares.len()
+        && until_checkpoint(refresh) == 0
 }
 
 fn end(refresh: &mut Refresh, status: RefreshStatus, now: Timestamp) {

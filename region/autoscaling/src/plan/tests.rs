@@ -7,6 +7,7 @@ use jiff::SignedDuration;
 use super::*;
 use crate::records::{Hook, HookResult, Member, Source, TemplateRef, Transition, Unhealthy};
 
+mod leaving;
 mod refreshes;
 
 const START: Timestamp = Timestamp::UNIX_EPOCH;
@@ -54,6 +55,9 @@ fn group(desired: i64) -> Group {
         is_deleting: false,
         warm_pool: None,
         refreshes: Vec::new(),
+        scheduled: BTreeMap::new(),
+        policies: BTreeMap::new(),
+        cools_until: None,
     }
 }
 
@@ -74,6 +78,8 @@ fn with(mut group: Group, id: &str, zone: &str, version: &str) -> Group {
         waits: BTreeMap::new(),
         weight: 1,
         is_from_pool: false,
+        is_returning: false,
+        leaves: None,
     };
     group.members.insert(id.into(), member);
     group
@@ -131,7 +137,13 @@ fn launches_are_spread_over_the_zones() {
 #[test]
 fn a_group_of_millions_is_launched_in_parts() {
     let mut huge = group(2_000_000_000);
-    let pool = crate::records::WarmPool { min: 2_000_000_000, max_prepared: None, runs: true };
+    let pool = crate::records::WarmPool {
+        min: 2_000_000_000,
+        max_prepared: None,
+        runs: true,
+        hibernates: false,
+        reuses: None,
+    };
     huge.warm_pool = Some(pool);
     let plan = plan(&huge, &Observed::default(), START);
     assert_eq!(plan.group.launches.len(), balance::MOST_LAUNCHES);

@@ -164,7 +164,7 @@ async fn what_a_group_does_not_have_is_refused() {
     assert_eq!(region.code::<CreateAutoScalingGroup>(request).await, "ValidationError");
     region.call::<CreateAutoScalingGroup>(create(1)).await;
     let mut request = start(90);
-    request.preferences.as_mut().unwrap().checkpoint_percentages = vec![50];
+    request.preferences.as_mut().unwrap().checkpoint_percentages = vec![50, 40];
     assert_eq!(region.code::<StartInstanceRefresh>(request).await, "ValidationError");
 }
 

@@ -157,6 +157,12 @@ fn require_stopped(instance: &Instance) -> Result<(), Fault> {
 
 fn change_type(instance: &mut Instance, name: &str) -> Result<(), Fault> {
     require_stopped(instance)?;
+    if instance.is_hibernated {
+        return Err(faults::unsupported(format!(
+            "The instance type of the hibernated instance '{}' cannot be changed.",
+            instance.id
+        )));
+    }
     let facts = instance_types::find(name)
         .filter(|it| it.arch == Arch::X86_64)
         .ok_or_else(|| faults::invalid(format!("Invalid value '{name}' for InstanceType.")))?;

@@ -45,6 +45,7 @@ pub(crate) struct Launch {
     pub is_ebs_optimized: bool,
     pub disable_api_termination: bool,
     pub disable_api_stop: bool,
+    pub can_hibernate: bool,
     pub shutdown_behavior: Option<String>,
     pub is_spot: bool,
     pub capacity: Preference,
@@ -189,6 +190,9 @@ macro_rules! overlay {
                 &mut launch.metadata.http_put_response_hop_limit,
                 &options.http_put_response_hop_limit,
             );
+        }
+        if let Some(options) = &source.hibernation_options {
+            set_value(&mut launch.can_hibernate, &options.configured);
         }
         set_value(&mut launch.is_ebs_optimized, &source.ebs_optimized);
         set_value(&mut launch.disable_api_termination, &source.disable_api_termination);

@@ -41,6 +41,10 @@ pub(crate) fn apply(
         (HostReport::Stopped, InstanceState::Pending | InstanceState::Running) => {
             powered_off(call, state, id)?;
         }
+        // It is shut down instead, as on AWS.
+        (HostReport::NotHibernated, InstanceState::Stopping) => {
+            state.instances.edit(id)?.is_hibernated = false;
+        }
         (HostReport::Stopped, InstanceState::ShuttingDown) => {}
         (HostReport::Terminated, InstanceState::Terminated) => {}
         (HostReport::Terminated, InstanceState::ShuttingDown) => terminated(call, state, id)?,

@@ -9,7 +9,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use instance_types::{Arch, InstanceType};
 use region_gateway::CallerKind;
 
-use super::{cpu, interfaces, launch::Launch, quota::Capacity, reports, shape};
+use super::{cpu, hibernation, interfaces, launch::Launch, quota::Capacity, reports, shape};
 use crate::{
     Call, client_tokens, faults, key_pairs, launch_templates, placement_groups,
     records::{BlockDevice, Cpus, Image, Instance, InstanceState, Profile, StatusCheck, Tags},
@@ -174,6 +174,7 @@ impl Plan {
             Some(name) => Some(key_pairs::by_name(state, name)?.public_key.clone()),
         };
         check_user_data(launch.user_data.as_deref())?;
+        hibernation::check(&launch, facts, &image, &block_devices(&launch, &image))?;
         let profile = launch.profile.as_deref().map(|it| find_profile(call, it)).transpose()?;
         let template = match &request.launch_template {
             None => None,
@@ -241,6 +242,8 @@ impl Plan {
             is_ebs_optimized: launch.is_ebs_optimized,
             disable_api_termination: launch.disable_api_termination,
             disable_api_stop: launch.disable_api_stop,
+            can_hibernate: launch.can_hibernate,
+            is_hibernated: false,
             shutdown_behavior: launch.shutdown_behavior.clone().unwrap_or("stop".to_owned()),
             is_spot: launch.is_spot,
             capacity_preference: launch.capacity.clone(),

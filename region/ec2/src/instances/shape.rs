@@ -8,8 +8,8 @@ use aws_ec2::{
     },
     common::GroupIdentifier,
     instance::{
-        self, CpuOptions, EbsInstanceBlockDevice, IamInstanceProfile, InstanceBlockDeviceMapping,
-        InstanceIpv4Prefix, InstanceIpv6Address, InstanceIpv6Prefix,
+        self, CpuOptions, EbsInstanceBlockDevice, HibernationOptions, IamInstanceProfile,
+        InstanceBlockDeviceMapping, InstanceIpv4Prefix, InstanceIpv6Address, InstanceIpv6Prefix,
         InstanceMetadataOptionsResponse, InstanceNetworkInterface,
         InstanceNetworkInterfaceAssociation, InstanceNetworkInterfaceAttachment,
         InstancePrivateIpAddress, Monitoring, PrivateDnsNameOptionsResponse, Reservation,
@@ -90,6 +90,7 @@ fn answer(
         virtualization_type: text("hvm"),
         cpu_options: facts.map(|it| cpu(instance.cpus(it))),
         metadata_options: Some(metadata(&instance.metadata)),
+        hibernation_options: Some(HibernationOptions { configured: Some(instance.can_hibernate) }),
         platform_details: text("Linux/UNIX"),
         usage_operation: text("RunInstances"),
         usage_operation_update_time: Some(names::date(instance.launched_at)),
@@ -301,6 +302,7 @@ pub(crate) fn attribute(call: &Call<'_>, state: &State, instance: &Instance, nam
             one(instance.metadata.http_put_response_hop_limit)
         }
         "metadata-options.instance-metadata-tags" => one(&instance.metadata.instance_metadata_tags),
+        "hibernation-options.configured" => one(instance.can_hibernate),
         "monitoring-state" => one(if instance.is_monitored { "enabled" } else { "disabled" }),
         "state-reason-code" => maybe(instance.state_reason.as_ref().map(|it| &it.code)),
         "reason" => one(&instance.transition_reason),

@@ -9,7 +9,7 @@ use aws_ec2::instance_state::{
 };
 use aws_wire::Fault;
 
-use super::{interfaces, quota::Capacity, reports::transition_reason, shape};
+use super::{hibernation, interfaces, quota::Capacity, reports::transition_reason, shape};
 use crate::{
     Call, faults, placement_groups,
     records::{Instance, InstanceState, StateReason, StatusCheck},
@@ -48,9 +48,7 @@ pub(crate) fn stop(
     state: &mut State,
     request: StopInstancesRequest,
 ) -> Result<StopInstancesResponse, Fault> {
-    if request.hibernate == Some(true) {
-        return Err(faults::unsupported("Hibernation is not supported in this region."));
-    }
+    let hibernates = request.hibernate == Some(true);
     let stopping_instances = each(state, &request.instance_ids, |instance| {
         if instance.disable_api_stop {
             return Err(Fault::new(
@@ -62,10 +60,16 @@ pub(crate) fn stop(
                 ),
             ));
         }
+        if hibernates {
+            hibernation::check_configured(instance)?;
+        }
         match instance.state {
             InstanceState::Running => {
                 user_initiated(call, instance);
                 instance.state = InstanceState::Stopping;
+                if hibernates {
+                    hibernation::begin(call, instance);
+                }
                 Ok(())
             }
             InstanceState::Stopping | InstanceState::Stopped => Ok(()),
@@ -132,7 +136,9 @@ fn boot(call: &Call<'_>, state: &mut State, id: &str) -> Result<(), Fault> {
     };
     let instance = state.instances.edit(id)?;
     instance.state = InstanceState::Pending;
-    instance.boot += 1;
+    // One that hibernates goes on in the boot that it is in.
+    instance.boot += u64::from(!instance.is_hibernated);
+    instance.is_hibernated = false;
     instance.check = StatusCheck::Ok;
     instance.launched_at = call.now;
     instance.state_reason = None;

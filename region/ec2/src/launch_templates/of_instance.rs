@@ -4,9 +4,10 @@ use aws_ec2::{
     launch_template::{GetLaunchTemplateDataRequest, GetLaunchTemplateDataResponse},
     launch_template_data::{
         CreditSpecification, LaunchTemplateBlockDeviceMapping, LaunchTemplateEbsBlockDevice,
-        LaunchTemplateIamInstanceProfileSpecification, LaunchTemplateInstanceMetadataOptions,
-        LaunchTemplateInstanceNetworkInterfaceSpecification, LaunchTemplatePlacement,
-        LaunchTemplateTagSpecification, LaunchTemplatesMonitoring, ResponseLaunchTemplateData,
+        LaunchTemplateHibernationOptions, LaunchTemplateIamInstanceProfileSpecification,
+        LaunchTemplateInstanceMetadataOptions, LaunchTemplateInstanceNetworkInterfaceSpecification,
+        LaunchTemplatePlacement, LaunchTemplateTagSpecification, LaunchTemplatesMonitoring,
+        ResponseLaunchTemplateData,
     },
 };
 use aws_wire::Fault;
@@ -65,6 +66,9 @@ pub(crate) fn of_instance(
             instance_metadata_tags: text(&metadata.instance_metadata_tags),
             ..Default::default()
         }),
+        hibernation_options: instance
+            .can_hibernate
+            .then_some(LaunchTemplateHibernationOptions { configured: Some(true) }),
         credit_specification: instance
             .cpu_credits
             .clone()

@@ -44,6 +44,12 @@ pub struct Instance {
     pub is_ebs_optimized: bool,
     pub disable_api_termination: bool,
     pub disable_api_stop: bool,
+    /// It was launched to be one that can hibernate.
+    #[serde(default)]
+    pub can_hibernate: bool,
+    /// It was stopped, or is being so, with all that is in its memory.
+    #[serde(default)]
+    pub is_hibernated: bool,
     /// `stop` or `terminate`: what an instance's own power-off means.
     pub shutdown_behavior: String,
     pub is_spot: bool,
@@ -245,8 +251,10 @@ pub enum HostReport {
     Unbootable,
     /// It has begun to switch itself off, by its own doing.
     PoweringOff,
-    /// It is off, because it was told to be or by its own doing.
+    /// It is off, because it was told to be or by its own doing; or it hibernates.
     Stopped,
+    /// It was to hibernate and cannot.
+    NotHibernated,
     Terminated,
     Failed(String),
 }

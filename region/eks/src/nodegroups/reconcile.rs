@@ -5,6 +5,7 @@
 //! cut off is made again by the next pass.
 
 mod failing;
+mod leaving;
 mod nodes;
 mod plan;
 pub(crate) mod repair;
@@ -15,7 +16,6 @@ mod surroundings;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use aws_autoscaling::lifecycle_hook::{CompleteLifecycleAction, CompleteLifecycleActionRequest};
 use aws_wire::Fault;
 use futures::StreamExt;
 use jiff::{SignedDuration, Timestamp};
@@ -33,12 +33,10 @@ use self::{
     surroundings::Surroundings,
 };
 use super::{
-    aws_auth,
-    drain::{self, Progress},
-    key,
+    aws_auth, key,
     records::{Issue, Nodegroup, State},
     remote_access,
-    resources::{self, FIRST_VERSION, TERMINATE_HOOK},
+    resources::{self, FIRST_VERSION},
     template, warm_pool,
 };
 use crate::{
@@ -224,6 +222,9 @@ async fn try_pass(
         drained: config.latency.drained,
     };
     let mut observed = Observed::new(group, auto_scaling_group.as_ref(), &nodes);
+    if let Some(found) = &auto_scaling_group {
+        observed.returning = warm_pool::returning(eks, found).await?;
+    }
     let mut until_next_look = None;
     if group.state != State::Deleting {
         let known = memory.looked.as_ref();
@@ -282,7 +283,8 @@ async fn apply(
         Step::Resize { min, max, desired } => {
             resources::resize(eks, group, min, max, desired).await
         }
-        Step::Drain { instance } => drain_instance(eks, group, seen.client, &instance).await,
+        Step::Drain { instance } => leaving::drain(eks, group, seen.client, &instance).await,
+        Step::Return { instance } => leaving::give_back(eks, group, seen.client, &instance).await,
         Step::Activate => {
             info!(nodegroup = group.name, "node group is active");
             let update = group.update_id.clone();
@@ -307,7 +309,10 @@ async fn apply(
                 it.scaling = sizes;
             }
         })?),
-        Step::WarmPool(pool) => warm_pool::apply(eks, group, pool).await,
+        Step::WarmPool(pool) => match warm_pool::apply(eks, group, pool).await? {
+            None => Ok(()),
+            Some(issue) => fail(eks, group, seen.observed, issue),
+        },
         Step::Repair(repair) => repairing::apply(eks, group, seen.client, seen.nodes, repair).await,
         Step::Fail(issue) => fail(eks, group, seen.observed, issue),
         Step::Remove => remove(eks, group, seen.client).await,
@@ -372,45 +377,6 @@ async fn create(
     resources::create_auto_scaling_group(eks, group).await?;
     eks.note_nodegroup(group, |it| it.template_version = Some(FIRST_VERSION))?;
     Ok(None)
-}
-
-async fn drain_instance(
-    eks: &Eks,
-    group: &Nodegroup,
-    client: &kube::Client,
-    instance: &str,
-) -> Result<(), PassError> {
-    let now = eks.now();
-    let since = group.draining.get(instance).copied();
-    if since.is_none() {
-        eks.change_nodegroup(group, |it| {
-            it.draining.insert(instance.to_owned(), now);
-        })?;
-    }
-    // Nobody drains what does not run; the controllers of its pods see to them.
-    if resources::is_running(eks, instance).await?
-        && drain::step(client, instance, since.unwrap_or(now), now, drain::Manner::Evict).await?
-            == Progress::Draining
-    {
-        return Ok(());
-    }
-    let request = CompleteLifecycleActionRequest {
-        lifecycle_hook_name: TERMINATE_HOOK.to_owned(),
-        auto_scaling_group_name: group.auto_scaling_group(),
-        lifecycle_action_result: "CONTINUE".to_owned(),
-        instance_id: Some(instance.to_owned()),
-        ..Default::default()
-    };
-    match eks.0.config.client.call::<CompleteLifecycleAction>(request).await {
-        // The action is over already: an earlier pass completed it, or its time was up.
-        Err(error) if error.is("ValidationError") => {}
-        result => {
-            result?;
-        }
-    }
-    Ok(eks.change_nodegroup(group, |it| {
-        it.draining.remove(instance);
-    })?)
 }
 
 async fn remove(eks: &Eks, group: &Nodegroup, client: &kube::Client) -> Result<(), PassError> {

@@ -23,6 +23,7 @@ use super::{
     records::{Issue, Nodegroup},
     user_data::{self, Facts},
     validate::BOTTLEROCKET,
+    warm_pool,
 };
 use crate::{Eks, faults, records::Cluster};
 
@@ -104,6 +105,10 @@ pub(crate) fn check(
         () if data.instance_initiated_shutdown_behavior.is_some() => {
             wrong("Launch template should not specify a shutdown behavior.")
         }
+        () if data.hibernation_options.is_some() => wrong(
+            "Launch template should not specify hibernation options. Use the pool state of a warm \
+             pool.",
+        ),
         () if data.instance_market_options.is_some() => {
             wrong("Launch template should not specify market options. Use the capacity type.")
         }
@@ -149,6 +154,9 @@ pub(crate) fn own(
         ..Default::default()
     });
     add_security_groups(&mut data, cluster, group);
+    if warm_pool::hibernates(group.warm_pool.as_ref()) {
+        warm_pool::configure_hibernation(&mut data);
+    }
     for resource in ["instance", "volume"] {
         tag(&mut data, resource, super::resources::eks_tags(group));
     }

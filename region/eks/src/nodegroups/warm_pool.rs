@@ -3,23 +3,32 @@
 //!
 //! Source: EKS API reference, `WarmPoolConfig`; EKS user guide, "Decrease latency for applications with
 //! long boot times using warm pools with managed node groups". Messages are our own.
-//! Deviation: `HIBERNATED` and `reuseOnScaleIn` are refused, as this region's Auto Scaling has neither.
+//! Deviation: what returns to a pool that does not stop its instances is rebooted, so that it is no node
+//! there; how EKS has it leave the cluster is not documented.
 
 use aws_autoscaling::{
-    group::AutoScalingGroup,
+    group::{AutoScalingGroup, Instance},
     warm_pool::{
-        DeleteWarmPool, DeleteWarmPoolRequest, InstanceReusePolicy, PutWarmPool, PutWarmPoolRequest,
+        DeleteWarmPool, DeleteWarmPoolRequest, DescribeWarmPool, DescribeWarmPoolRequest,
+        InstanceReusePolicy, PutWarmPool, PutWarmPoolRequest,
     },
+};
+use aws_ec2::launch_template_request::{
+    LaunchTemplateBlockDeviceMappingRequest, LaunchTemplateHibernationOptionsRequest,
+    RequestLaunchTemplateData,
 };
 use aws_eks::WarmPoolConfig;
 use aws_wire::Fault;
 
 use super::{
-    records::Nodegroup,
+    records::{Issue, Nodegroup},
+    resources, template,
     validate::{BOTTLEROCKET, CUSTOM},
 };
 use crate::{Eks, faults, reconcile::PassError};
 
+/// Of EKS's images.
+const ROOT: &str = "/dev/xvda";
 const STATES: [&str; 3] = ["STOPPED", "RUNNING", "HIBERNATED"];
 
 /// What the pool of a group depends on.
@@ -89,10 +98,6 @@ fn check(asked: &WarmPoolConfig, kind: Kind<'_>) -> Result<(), Fault> {
         () if is_bottlerocket && reuses => {
             wrong("reuseOnScaleIn is not supported for Bottlerocket AMIs")
         }
-        () if state == Some("HIBERNATED") => {
-            wrong("poolState HIBERNATED is not supported in this region")
-        }
-        () if reuses => wrong("reuseOnScaleIn is not supported in this region"),
         () => Ok(()),
     }
 }
@@ -128,12 +133,83 @@ pub(crate) fn observed(group: &AutoScalingGroup) -> Option<WarmPoolConfig> {
     })
 }
 
+/// Whether what waits in the pool keeps its memory.
+pub(crate) fn hibernates(pool: Option<&WarmPoolConfig>) -> bool {
+    pool.is_some_and(|it| it.pool_state.as_deref() == Some("HIBERNATED"))
+}
+
+/// Whether what comes to the pool is stopped there: it is started anew when it leaves.
+pub(crate) fn stops(pool: Option<&WarmPoolConfig>) -> bool {
+    pool.is_none_or(|it| it.pool_state.as_deref().is_none_or(|state| state == "STOPPED"))
+}
+
+/// What hibernates was launched for it: EKS's own template says so, and that the root volume is
+/// encrypted.
+pub(crate) fn configure_hibernation(data: &mut RequestLaunchTemplateData) {
+    data.hibernation_options =
+        Some(LaunchTemplateHibernationOptionsRequest { configured: Some(true) });
+    let devices = &mut data.block_device_mappings;
+    let at = devices.iter().position(|it| it.device_name.as_deref() == Some(ROOT));
+    let at = at.unwrap_or_else(|| {
+        let root = LaunchTemplateBlockDeviceMappingRequest {
+            device_name: Some(ROOT.to_owned()),
+            ..Default::default()
+        };
+        devices.push(root);
+        devices.len() - 1
+    });
+    devices[at].ebs.get_or_insert_default().encrypted = Some(true);
+}
+
 /// Gives the Auto Scaling group this pool, or takes away the one that it has.
 pub(crate) async fn apply(
     eks: &Eks,
     group: &Nodegroup,
     pool: Option<WarmPoolConfig>,
-) -> Result<(), PassError> {
+) -> Result<Option<Issue>, PassError> {
+    if hibernates(pool.as_ref()) {
+        let cluster = eks.find(&group.cluster)?;
+        let data = match template::own(eks, &cluster, group) {
+            Ok(data) => data,
+            Err(issue) => return Ok(Some(issue)),
+        };
+        let version = resources::ensure_template_version(eks, group, data).await?;
+        if group.template_version != Some(version) {
+            resources::launch_from(eks, group, version).await?;
+            eks.note_nodegroup(group, |it| it.template_version = Some(version))?;
+        }
+    }
+    set(eks, group, pool).await.map(|()| None)
+}
+
+/// Instances that were in service, are on their way into the pool, and are held by the hook on which EKS
+/// drains them.
+pub(crate) async fn returning(
+    eks: &Eks,
+    group: &AutoScalingGroup,
+) -> Result<Vec<String>, PassError> {
+    let pool = group.warm_pool_configuration.as_ref();
+    let policy = pool.and_then(|it| it.instance_reuse_policy.as_ref());
+    if policy.and_then(|it| it.reuse_on_scale_in) != Some(true) {
+        return Ok(Vec::new());
+    }
+    let mut held = Vec::new();
+    let mut request = DescribeWarmPoolRequest {
+        auto_scaling_group_name: group.auto_scaling_group_name.clone().unwrap_or_default(),
+        ..Default::default()
+    };
+    loop {
+        let page = eks.0.config.client.call::<DescribeWarmPool>(request.clone()).await?;
+        let waits = |it: &Instance| it.lifecycle_state.as_deref() == Some("Warmed:Pending:Wait");
+        held.extend(page.instances.into_iter().filter(waits).filter_map(|it| it.instance_id));
+        request.next_token = page.next_token;
+        if request.next_token.is_none() {
+            return Ok(held);
+        }
+    }
+}
+
+async fn set(eks: &Eks, group: &Nodegroup, pool: Option<WarmPoolConfig>) -> Result<(), PassError> {
     let (client, name) = (&eks.0.config.client, group.auto_scaling_group());
     match pool {
         Some(pool) => client.call::<PutWarmPool>(put(name, &pool)).await.map(drop)?,

@@ -27,6 +27,8 @@ fn refresh(group: &mut Group, least: i64, skips: bool) {
         warm_at: None,
         is_waiting: false,
         blocked_since: None,
+        passed: 0,
+        resumes_at: None,
     });
 }
 
@@ -164,4 +166,102 @@ fn one_that_is_protected_while_a_refresh_runs_does_not_hold_it_up_where_it_is_to
     let (_, _, group) = refreshed(group);
     assert_eq!(group.refreshes[0].status.name(), "Successful");
     assert!(group.members.contains_key(&left));
+}
+
+/// One pass at that minute, with what it decided done.
+fn pass(group: Group, minute: i64) -> Group {
+    follow(plan(&group, &running(&group), minutes(minute)).group, minutes(minute))
+}
+
+fn old(group: &Group) -> usize {
+    group.members.values().filter(|it| it.template.version == "1").count()
+}
+
+fn status(group: &Group) -> &'static str {
+    group.refreshes.last().unwrap().status.name()
+}
+
+#[test]
+fn a_refresh_rests_at_its_checkpoints_and_leaves_what_is_beyond_the_last() {
+    let mut group = four();
+    refresh(&mut group, 50, false);
+    let preferences = &mut group.refreshes[0].preferences;
+    preferences.checkpoint_percentages = vec![25, 75];
+    preferences.checkpoint_delay = Some(600);
+    for minute in 10..15 {
+        group = pass(group, minute);
+    }
+    assert_eq!(old(&group), 3, "a quarter, though half might go at once");
+    let resumes_at = group.refreshes[0].resumes_at.unwrap();
+    assert_eq!(plan(&group, &running(&group), minutes(15)).wake_at, Some(resumes_at));
+    for minute in 15..20 {
+        group = pass(group, minute);
+    }
+    assert_eq!(old(&group), 3, "it rests for ten minutes");
+    for minute in 20..40 {
+        group = pass(group, minute);
+    }
+    assert_eq!((old(&group), status(&group)), (1, "Successful"));
+}
+
+#[test]
+fn a_refresh_bakes_before_it_is_over_and_can_be_taken_back_until_then() {
+    let mut group = four();
+    refresh(&mut group, 0, false);
+    group.refreshes[0].started_at = minutes(10);
+    group.refreshes[0].preferences.bake_time = Some(1800);
+    group.refreshes[0].previous = Some(Source::Template(template("1")));
+    for minute in 10..20 {
+        group = pass(group, minute);
+    }
+    assert_eq!((old(&group), status(&group)), (0, "Baking"));
+    let mut taken_back = group.clone();
+    let mut refresh = taken_back.refreshes.pop().unwrap();
+    assert!(refresh.roll_back(&mut taken_back));
+    assert_eq!(refresh.left.len(), 4);
+    for minute in 20..60 {
+        group = pass(group, minute);
+    }
+    assert_eq!(status(&group), "Successful");
+}
+
+#[test]
+fn a_refresh_that_fails_goes_back_by_itself_where_that_is_asked_for() {
+    for goes_back in [false, true] {
+        let mut group = four();
+        group.members.get_mut("i-4").unwrap().is_protected = true;
+        refresh(&mut group, 50, false);
+        group.refreshes[0].started_at = minutes(10);
+        group.refreshes[0].preferences.auto_rollback = Some(goes_back);
+        group.refreshes[0].previous = Some(Source::Template(template("1")));
+        group.source = Source::Template(template("2"));
+        for minute in 10..60 {
+            group = pass(group, minute);
+        }
+        assert_eq!((old(&group), status(&group)), (1, "InProgress"), "it waits for an hour");
+        for minute in 60..100 {
+            group = pass(group, minute);
+        }
+        let expected = if goes_back { "RollbackSuccessful" } else { "Failed" };
+        assert_eq!(status(&group), expected);
+        let version = group.source.template().version.clone();
+        assert_eq!(version, if goes_back { "1" } else { "2" });
+    }
+}
+
+#[test]
+fn instances_in_standby_are_waited_for_ignored_or_terminated() {
+    for (preference, expected) in
+        [("Wait", "Failed"), ("Ignore", "Successful"), ("Terminate", "Successful")]
+    {
+        let mut group = with(four(), "i-5", "b", "1");
+        group.members.get_mut("i-5").unwrap().state = MemberState::Standby;
+        refresh(&mut group, 0, false);
+        group.refreshes[0].preferences.standby_instances = Some(preference.to_owned());
+        for minute in 10..90 {
+            group = pass(group, minute);
+        }
+        assert_eq!(status(&group), expected, "{preference}");
+        assert_eq!(group.members.contains_key("i-5"), preference != "Terminate");
+    }
 }

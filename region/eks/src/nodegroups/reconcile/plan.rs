@@ -43,6 +43,8 @@ pub(crate) struct Observed {
     pub(crate) sizes: Option<Scaling>,
     /// Id and lifecycle state of each instance.
     pub(crate) instances: Vec<(String, String)>,
+    /// Instances that are on their way back into the warm pool, and wait to be drained.
+    pub(crate) returning: Vec<String>,
     /// Instances whose nodes are Ready.
     pub(crate) ready: Vec<String>,
     /// Why the Auto Scaling group's last launch failed.
@@ -83,6 +85,7 @@ impl Observed {
         Self {
             sizes,
             instances,
+            returning: Vec::new(),
             ready,
             launch_failure: None,
             zones,
@@ -158,6 +161,10 @@ pub(crate) enum Step {
     Drain {
         instance: String,
     },
+    /// Drained as well, and no node any more, but not terminated.
+    Return {
+        instance: String,
+    },
     Activate,
     /// Something is wrong, and may still become right.
     Tell(Vec<Issue>),
@@ -198,6 +205,10 @@ pub(crate) fn plan(group: &Nodegroup, observed: &Observed, now: Timestamp, limit
     let leaving = observed.instances.iter().filter(|(_, state)| state == "Terminating:Wait");
     for (instance, _) in leaving {
         plan.steps.push(Step::Drain { instance: instance.clone() });
+        plan.wait = Some(drain::RETRY.min(Duration::from_millis(500)));
+    }
+    for instance in &observed.returning {
+        plan.steps.push(Step::Return { instance: instance.clone() });
         plan.wait = Some(drain::RETRY.min(Duration::from_millis(500)));
     }
     if observed.sizes.is_some() {
@@ -311,7 +322,8 @@ fn settle(group: &Nodegroup, observed: &Observed, now: Timestamp, limits: Limits
 fn issues(group: &Nodegroup, observed: &Observed) -> Vec<Issue> {
     let mut issues = observed.issues(group);
     let known = group.issues.iter().filter(|it| !surroundings::is_ours(it));
-    let is_of_launch = |it: &&Issue| [NOT_LAUNCHED, NO_IMAGE].contains(&it.code.as_str());
+    let is_of_launch =
+        |it: &&Issue| it.code == NOT_LAUNCHED || REFUSALS.iter().any(|(_, code)| *code == it.code);
     issues.extend(known.filter(|it| !is_of_launch(it)).cloned());
     issues.extend(shortage(observed));
     issues
@@ -341,10 +353,13 @@ impl Plan {
 }
 
 const NOT_LAUNCHED: &str = "AsgInstanceLaunchFailures";
-const NO_IMAGE: &str = "AmiIdNotFound";
+/// What EC2 has said of a launch, and the code for it.
+const REFUSALS: [(&str, &str); 2] =
+    [("The image id '[", "AmiIdNotFound"), ("for InstanceType.", "Ec2InstanceTypeDoesNotExist")];
 
 fn not_launched(message: &str) -> Issue {
-    let code = if message.contains("The image id '[") { NO_IMAGE } else { NOT_LAUNCHED };
+    let known = REFUSALS.iter().find(|(said, _)| message.contains(said));
+    let code = known.map_or(NOT_LAUNCHED, |(_, code)| code);
     Issue { code: code.to_owned(), message: message.to_owned(), resources: Vec::new() }
 }
 

@@ -66,9 +66,7 @@ fn pools_that_eks_does_not_have_are_refused() {
             bottlerocket,
             "poolState HIBERNATED is not supported for Bottlerocket",
         ),
-        (reuse.clone(), bottlerocket, "reuseOnScaleIn is not supported for Bottlerocket AMIs"),
-        (state("HIBERNATED"), AL2023, "poolState HIBERNATED is not supported in this region"),
-        (reuse, AL2023, "reuseOnScaleIn is not supported in this region"),
+        (reuse, bottlerocket, "reuseOnScaleIn is not supported for Bottlerocket AMIs"),
     ] {
         let fault = merged(None, &asked, kind).unwrap_err();
         assert_eq!(fault.code, "InvalidParameterException");
@@ -97,11 +95,35 @@ fn the_pool_that_auto_scaling_was_given_is_the_one_that_is_wanted() {
     let running = WarmPoolConfig { pool_state: Some("RUNNING".to_owned()), ..whole() };
     let limited =
         WarmPoolConfig { min_size: Some(2), max_group_prepared_capacity: Some(7), ..whole() };
-    for pool in [whole(), running, limited] {
+    let hibernated = WarmPoolConfig {
+        pool_state: Some("HIBERNATED".to_owned()),
+        reuse_on_scale_in: Some(true),
+        ..whole()
+    };
+    for pool in [whole(), running, limited, hibernated] {
         assert_eq!(observed(&given(&pool)), Some(pool));
     }
     assert_eq!(observed(&AutoScalingGroup::default()), None);
     let mut leaving = given(&whole());
     leaving.warm_pool_configuration.as_mut().unwrap().status = Some("PendingDelete".to_owned());
     assert_eq!(observed(&leaving), None);
+}
+
+#[test]
+fn what_hibernates_is_launched_with_an_encrypted_root() {
+    let root_of = |data: &RequestLaunchTemplateData| data.block_device_mappings[0].ebs.clone();
+    let mut data = RequestLaunchTemplateData::default();
+    configure_hibernation(&mut data);
+    configure_hibernation(&mut data);
+    assert_eq!(data.hibernation_options.as_ref().unwrap().configured, Some(true));
+    assert_eq!(data.block_device_mappings.len(), 1);
+    assert_eq!(root_of(&data).unwrap().encrypted, Some(true));
+    let ebs = aws_ec2::launch_template_request::LaunchTemplateEbsBlockDeviceRequest {
+        volume_size: Some(64),
+        ..Default::default()
+    };
+    data.block_device_mappings[0].ebs = Some(ebs);
+    configure_hibernation(&mut data);
+    let root = root_of(&data).unwrap();
+    assert_eq!((root.encrypted, root.volume_size), (Some(true), Some(64)));
 }

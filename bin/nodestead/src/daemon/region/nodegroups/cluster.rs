@@ -66,6 +66,10 @@ impl World {
         self.state.lock().nodes.keys().cloned().collect()
     }
 
+    pub(super) fn instance(&self, id: &str) -> region_ec2::records::Instance {
+        self.ec2.view().instances.get(id).unwrap().clone()
+    }
+
     /// Nothing is heard of its kubelet any more.
     pub(super) fn fall_silent(&self, node: &str) {
         let now = self.clock.now();
@@ -176,6 +180,11 @@ impl World {
                     (200, node.clone())
                 }
             },
+            ("DELETE", ["api", "v1", "nodes", name]) => {
+                state.nodes.remove(*name);
+                state.pods.retain(|_, it| it["spec"]["nodeName"] != **name);
+                (200, json!({"kind": "Status", "status": "Success"}))
+            }
             ("GET", ["api", "v1", "pods"]) => {
                 let of_node = |it: &&Value| {
                     let node = it["spec"]["nodeName"].as_str().unwrap_or_default();

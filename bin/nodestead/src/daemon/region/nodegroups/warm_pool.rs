@@ -98,3 +98,64 @@ async fn a_pool_is_made_anew_by_a_version_update_and_goes_with_its_group() {
     assert_eq!(simulation.group().await, None);
     assert_eq!(simulation.world.nodes(), Vec::<String>::new());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_leaves_for_the_pool_is_drained_goes_and_comes_back() {
+    let simulation = Simulation::new().await;
+    simulation.create_group().await;
+    simulation.set_pool(WarmPoolConfig { reuse_on_scale_in: Some(true), ..enabled() }).await;
+    let before = simulation.world.nodes();
+    simulation.world.change(|it| it.stuck.clone_from(&before));
+    simulation.desire(2).await;
+    let held = simulation.pool().await;
+    assert!(held.iter().any(|(_, it)| it == "Warmed:Pending:Wait"), "its budget holds: {held:?}");
+    assert_eq!(simulation.world.nodes(), before);
+    simulation.world.change(|it| it.stuck.clear());
+    tokio::time::sleep(MINUTE).await;
+    let now = simulation.world.nodes();
+    assert_eq!(now.len(), 2);
+    let gone = before.iter().find(|it| !now.contains(it)).unwrap();
+    let pool = simulation.pool().await;
+    assert_eq!(pool.len(), 2);
+    assert!(pool.contains(&(gone.clone(), "Warmed:Stopped".to_owned())), "{pool:?}");
+    simulation.desire(4).await;
+    assert!(simulation.world.nodes().contains(gone), "it is a node again");
+    assert_eq!(simulation.pool().await, []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hibernated_pool_is_filled_from_a_template_that_is_made_for_it() {
+    let simulation = Simulation::new().await;
+    simulation.create_group().await;
+    let before = simulation.world.nodes();
+    let hibernated = Some("HIBERNATED".to_owned());
+    simulation
+        .set_pool(WarmPoolConfig {
+            pool_state: hibernated,
+            reuse_on_scale_in: Some(true),
+            ..enabled()
+        })
+        .await;
+    let pool = simulation.pool().await;
+    assert_eq!(pool.len(), 1);
+    assert_eq!(pool[0].1, "Warmed:Hibernated");
+    let hibernates = |id: &str| simulation.world.instance(id).is_hibernated;
+    assert!(hibernates(&pool[0].0));
+    simulation.desire(4).await;
+    assert!(simulation.world.nodes().contains(&pool[0].0));
+    assert_eq!(simulation.world.instance(&pool[0].0).boot, 1, "it went on, and did not boot");
+
+    simulation.desire(2).await;
+    let states: Vec<String> = simulation.pool().await.into_iter().map(|it| it.1).collect();
+    assert_eq!(states.len(), 2);
+    // Those from before were not launched for it.
+    let can = |id: &String| simulation.world.instance(id).can_hibernate;
+    assert!(before.iter().all(|it| !can(it)));
+    let now = simulation.world.nodes();
+    for (id, state) in simulation.pool().await {
+        let expected = if can(&id) { "Warmed:Hibernated" } else { "Warmed:Stopped" };
+        assert_eq!(state, expected);
+        assert!(!now.contains(&id));
+    }
+    assert_eq!(simulation.until("ACTIVE", MINUTE).await, Vec::<String>::new());
+}

@@ -135,6 +135,15 @@ fn an_update_waits_until_what_leaves_is_gone() {
 }
 
 #[test]
+fn what_returns_to_the_pool_is_drained_and_keeps_nobody_waiting() {
+    let returning = vec!["i-9".to_owned()];
+    let seen = Observed { returning, ..observed(&["InService", "InService"], 2) };
+    let drained = Step::Return { instance: "i-9".to_owned() };
+    assert_eq!(steps(&group(State::Active), &seen, 0), [drained.clone()]);
+    assert_eq!(steps(&group(State::Updating), &seen, 0), [drained, Step::Activate]);
+}
+
+#[test]
 fn a_size_that_others_set_is_the_groups_until_somebody_asks_for_another() {
     let mut seen = observed(&["InService"], 1);
     let others = Scaling { desired: 1, ..SIZES };
@@ -229,7 +238,7 @@ fn nodes_are_repaired_where_that_is_asked_for() {
 }
 
 #[test]
-fn an_image_that_is_not_there_is_the_groups_health() {
+fn an_image_or_a_type_that_is_not_there_is_the_groups_health() {
     let mut short = observed(&["InService"], 1);
     short.launch_failure = Some(
         "Could not launch On-Demand Instances. InvalidAMIID.NotFound - The image id '[ami-0]' does \
@@ -238,6 +247,13 @@ fn an_image_that_is_not_there_is_the_groups_health() {
     );
     let [Step::Tell(issues)] = &steps(&group(State::Creating), &short, 0)[..] else { panic!() };
     assert_eq!(issues[0].code, "AmiIdNotFound");
+    short.launch_failure = Some(
+        "Could not launch On-Demand Instances. InvalidParameterValue - Invalid value 'm5.huge' for \
+         InstanceType. Launching EC2 instance failed."
+            .to_owned(),
+    );
+    let [Step::Tell(issues)] = &steps(&group(State::Creating), &short, 0)[..] else { panic!() };
+    assert_eq!(issues[0].code, "Ec2InstanceTypeDoesNotExist");
 }
 
 #[test]

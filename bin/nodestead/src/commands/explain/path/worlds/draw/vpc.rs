@@ -99,6 +99,7 @@ fn eni(dice: &mut Dice, number: usize, ground: &Ground) -> Eni {
     let groups = 0..1 + dice.below(2);
     Eni {
         id: format!("eni-0000000000000000{number}"),
+        is_asleep: false,
         mac: eni_mac(number),
         subnet: format!("subnet-{}", subnet_of(number)),
         primary: eni_address(number),
