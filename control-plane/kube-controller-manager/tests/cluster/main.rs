@@ -9,6 +9,7 @@ mod batch;
 mod budgets;
 mod certificates;
 mod devices;
+mod extenders;
 mod failures;
 mod lifecycle;
 mod oddities;
