@@ -16,6 +16,7 @@ mod oddities;
 mod ownership;
 mod profiles;
 mod resource_claims;
+mod service_ranges;
 mod storage;
 mod support;
 mod switches;
