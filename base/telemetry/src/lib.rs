@@ -1,7 +1,9 @@
-//! Logging set-up and error chains.
+//! Logging set-up, error chains, and what the kernel says of the process.
 //!
 //! Errors of ours never print their source in their own message; [`chain`] prints the whole chain
 //! once, where the error is handled.
+
+pub mod process;
 
 use std::{error::Error, fmt, io::IsTerminal};
 

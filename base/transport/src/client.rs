@@ -23,6 +23,7 @@ pub struct HttpClient {
     tls: Option<Arc<ClientConfig>>,
     limit: Duration,
     fixed: Option<SocketAddr>,
+    name: Option<String>,
 }
 
 /// Why a request got no answer.
@@ -56,12 +57,18 @@ impl HttpClient {
     /// Dials from `place`; `tls` is used for `https` URLs; `limit` bounds the time to the
     /// response's head.
     pub fn new(place: Place, tls: Option<Arc<ClientConfig>>, limit: Duration) -> Self {
-        Self { place, tls, limit, fixed: None }
+        Self { place, tls, limit, fixed: None, name: None }
     }
 
     /// Dials `address` whatever host the URL names.
     pub fn to(mut self, address: SocketAddr) -> Self {
         self.fixed = Some(address);
+        self
+    }
+
+    /// Expects `name` in the server's certificate whatever host the URL names.
+    pub fn expecting(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
         self
     }
 
@@ -90,7 +97,8 @@ impl HttpClient {
             return speak(stream, request, host).await;
         }
         let config = self.tls.clone().ok_or_else(|| SendError::BadUri { uri: uri.clone() })?;
-        let bare = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let host_name = self.name.as_deref().unwrap_or(host);
+        let bare = host_name.trim_start_matches('[').trim_end_matches(']').to_owned();
         let name =
             ServerName::try_from(bare).map_err(|_| SendError::BadUri { uri: uri.clone() })?;
         let stream = TlsConnector::from(config).connect(name, stream).await.map_err(failed)?;

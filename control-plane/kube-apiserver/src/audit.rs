@@ -13,7 +13,11 @@ use std::{
     io,
     net::SocketAddr,
     path::Path,
-    sync::{Arc, mpsc},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc,
+    },
 };
 
 use bytes::Bytes;
@@ -59,6 +63,8 @@ pub(crate) enum Stage {
 pub struct Log {
     policy: Arc<Policy>,
     writer: mpsc::Sender<Order>,
+    /// How many events there were.
+    count: Arc<AtomicU64>,
 }
 
 /// What the thread that writes is told, in this order.
@@ -89,7 +95,7 @@ impl Log {
         let (writer, orders) = mpsc::channel();
         let thread = std::thread::Builder::new().name("audit".into());
         thread.spawn(move || write_orders(file, &orders))?;
-        Ok(Self { policy: Arc::new(policy), writer })
+        Ok(Self { policy: Arc::new(policy), writer, count: Arc::default() })
     }
 
     /// Waits until what was told of before is written.
@@ -135,7 +141,13 @@ impl Log {
         Some(trace)
     }
 
+    /// How many events there were, whatever became of them.
+    pub(crate) fn count(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
+    }
+
     fn append(&self, event: &Value, now: jiff::Timestamp) {
+        self.count.fetch_add(1, Ordering::Relaxed);
         let mut line = event.to_string().into_bytes();
         line.push(b'\n');
         if self.writer.send(Order::Line(line, now)).is_err() {

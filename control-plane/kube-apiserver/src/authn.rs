@@ -39,7 +39,25 @@ pub(crate) use self::{
     legacy_token::{LAST_USED, Uses, day},
     reviews::{create as create_review, shown},
 };
-use crate::{authz::Objects, request::UserInfo};
+use crate::{authz::Objects, metrics::histogram::Histogram, request::UserInfo};
+
+/// Upper bounds of what is left of certificates' time, in seconds: half an hour to a year.
+const EXPIRATIONS: &[f64] = &[
+    0.0,
+    1800.0,
+    3600.0,
+    7200.0,
+    21600.0,
+    43200.0,
+    86400.0,
+    172_800.0,
+    345_600.0,
+    604_800.0,
+    2_592_000.0,
+    7_776_000.0,
+    15_552_000.0,
+    31_104_000.0,
+];
 
 /// Paths that anyone may ask for (EKS restricts anonymous requests to them).
 const OPEN_PATHS: [&str; 3] = ["/healthz", "/livez", "/readyz"];
@@ -95,6 +113,8 @@ pub struct Authenticator {
     legacy_uses: Uses,
     authorities: Option<Arc<Authorities>>,
     certificates: Arc<Certificates>,
+    /// How long clients' certificates are good yet.
+    expirations: Arc<Histogram>,
 }
 
 /// The credentials were given and are not good, or none were given where some are needed.
@@ -131,8 +151,23 @@ impl Authenticator {
         };
         let (config, objects) = (Arc::new(config), Arc::new(objects));
         let legacy_uses = Uses::default();
-        let certificates = Arc::default();
-        Ok(Self { config, objects, clock, oidc, webhook, legacy_uses, authorities, certificates })
+        let (certificates, expirations) = (Arc::default(), Arc::new(Histogram::new(EXPIRATIONS)));
+        Ok(Self {
+            config,
+            objects,
+            clock,
+            oidc,
+            webhook,
+            legacy_uses,
+            authorities,
+            certificates,
+            expirations,
+        })
+    }
+
+    /// How long the certificates of clients were good yet when they were shown.
+    pub(crate) fn expirations(&self) -> &Histogram {
+        &self.expirations
     }
 
     /// Takes what named a user out of the headers.
@@ -151,7 +186,11 @@ impl Authenticator {
     ) -> Result<UserInfo, Unauthorized> {
         let authorities = self.authorities.as_deref();
         // Without any the TLS layer's word is what counts: it verified the chain and that it is for clients.
-        let known = self.certificates.look(peer, certificate, authorities, self.clock.now());
+        let now = self.clock.now();
+        let known = self.certificates.look(peer, certificate, authorities, now);
+        if let Some(end) = known.ends_at {
+            self.expirations.observe(end.duration_since(now).as_secs_f64());
+        }
         if let Some(header) = self.config.request_header.as_ref().filter(|_| known.is_of_proxies) {
             let is_allowed = header.allowed_names.is_empty()
                 || header.allowed_names.contains(&known.common_name);

@@ -87,20 +87,19 @@ impl Authorizer {
 
     /// Refuses with upstream's `Forbidden`.
     pub async fn check(&self, user: &UserInfo, info: &RequestInfo) -> Result<(), Status> {
-        self.reason(user, info).await.map(drop)
+        self.judged(user, info).await.1.map(drop)
     }
 
-    /// Why the request is allowed, or that it is not.
-    pub(crate) async fn reason(
+    /// Why the request is allowed, or that it is not; before it in a word, as it is counted.
+    pub(crate) async fn judged(
         &self,
         user: &UserInfo,
         info: &RequestInfo,
-    ) -> Result<String, Status> {
+    ) -> (&'static str, Result<String, Status>) {
         match self.authorize(user, info).await {
-            Decision::Allow(reason) => Ok(reason),
-            Decision::Deny(reason) | Decision::NoOpinion(reason) => {
-                Err(forbidden(user, info, &reason))
-            }
+            Decision::Allow(reason) => ("allowed", Ok(reason)),
+            Decision::Deny(reason) => ("denied", Err(forbidden(user, info, &reason))),
+            Decision::NoOpinion(reason) => ("no-opinion", Err(forbidden(user, info, &reason))),
         }
     }
 

@@ -91,7 +91,6 @@ async fn repair_services(server: &Server) -> Result<(), StartError> {
         message: telemetry::chain(&error).to_string(),
     };
     let services = &server.services;
-    services.let_ranges_go().await.map_err(failed)?;
     let epoch = services.epoch();
     if *server.repaired.lock() != Some(epoch) {
         services.repair().await.map_err(failed)?;

@@ -133,7 +133,8 @@ pub(crate) async fn purge(call: &Call, definition: &Value) -> Result<(), Status>
     let records = call.server.store.scan(&registry::prefix(&group, &plural, ""));
     for records in records.chunks(PURGED_AT_ONCE) {
         let ops = records.iter().map(|it| Op::Delete(it.key.to_string())).collect();
-        match write::commit(call, Txn { guards: vec![absent.clone()], ops }).await {
+        let txn = Txn { guards: vec![absent.clone()], ops };
+        match write::commit(call, "delete", txn).await {
             Ok(_) => {}
             Err(Refused::Changed) => break,
             Err(Refused::Failed(status)) => return Err(status),

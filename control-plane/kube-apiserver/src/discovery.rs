@@ -15,6 +15,7 @@ use transport::Body;
 use crate::{
     aggregation::Merged,
     authn::ServiceAccounts,
+    metrics::head,
     negotiate::{self, Form, Format},
     openapi, render,
     request::{RequestInfo, UserInfo},
@@ -24,8 +25,16 @@ use crate::{
 };
 
 /// Paths that `/` lists beside the API's own.
-pub(crate) const PATHS: [&str; 7] =
-    ["/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version", "/metrics"];
+pub(crate) const PATHS: [&str; 8] = [
+    "/healthz",
+    "/livez",
+    "/metrics",
+    "/metrics/slis",
+    "/openapi/v2",
+    "/openapi/v3",
+    "/readyz",
+    "/version",
+];
 
 pub(crate) async fn answer(
     server: &Arc<Server>,
@@ -50,6 +59,11 @@ pub(crate) async fn answer(
         }
         ["version"] => return Ok(plain_json(&version(server))),
         ["metrics"] => return Ok(metrics(server)),
+        ["metrics", "slis"] => {
+            let mut text = String::new();
+            server.metrics.write_health(&mut text);
+            return Ok(plain(text));
+        }
         [".well-known", "openid-configuration"] => {
             return issuer(server, "application/json", configuration);
         }
@@ -126,21 +140,70 @@ fn configuration(accounts: &ServiceAccounts) -> Value {
 }
 
 fn metrics(server: &Server) -> Response<Body> {
-    let mut text = String::from(
-        "# HELP apiserver_storage_objects Number of stored objects at the time of last check, \
-         split by kind.\n# TYPE apiserver_storage_objects gauge\n",
-    );
-    for resource in server.catalog().all() {
-        if !resource.is_stored() || resource.stored_as.is_some() {
-            continue;
-        }
-        let count = server.store.scan(&resource.prefix("")).len();
+    let mut text = String::new();
+    objects(server, &mut text);
+    server.metrics.write(&mut text);
+    server.flow.metrics(&mut text);
+    const EXPIRATION: &str = "apiserver_client_certificate_expiration_seconds";
+    let help = "Distribution of the remaining lifetime on the certificate used to authenticate a \
+                request.";
+    head(&mut text, EXPIRATION, "histogram", help);
+    server.authenticator.expirations().write(&mut text, EXPIRATION, "");
+    if let Some(log) = &server.config.audit {
+        let name = "apiserver_audit_event_total";
+        let help = "Counter of audit events generated and sent to the audit backend.";
+        head(&mut text, name, "counter", help);
+        text.push_str(&format!("{name} {}\n", log.count()));
+    }
+    build(server, &mut text);
+    telemetry::process::write_metrics(&mut text);
+    plain(text)
+}
+
+/// How many objects of each kind are stored, by both names that upstream has for it.
+fn objects(server: &Server, text: &mut String) {
+    let catalog = server.catalog();
+    let stored = catalog.all().iter().filter(|it| it.is_stored() && it.stored_as.is_none());
+    let counts: Vec<_> =
+        stored.map(|it| (it.clone(), server.store.scan(&it.prefix("")).len())).collect();
+    let help = "[DEPRECATED, consider using apiserver_resource_objects instead] Number of stored \
+                objects at the time of last check split by kind.";
+    head(text, "apiserver_storage_objects", "gauge", help);
+    for (resource, count) in &counts {
         let name = resource.qualified();
         text.push_str(&format!("apiserver_storage_objects{{resource=\"{name}\"}} {count}\n"));
     }
-    server.metrics.write(&mut text);
-    server.flow.metrics(&mut text);
-    plain(text)
+    let help = "Number of stored objects at the time of last check split by kind.";
+    head(text, "apiserver_resource_objects", "gauge", help);
+    for (resource, count) in &counts {
+        let (group, plural) = (&resource.group, &resource.plural);
+        text.push_str(&format!(
+            "apiserver_resource_objects{{group=\"{group}\",resource=\"{plural}\"}} {count}\n"
+        ));
+    }
+}
+
+fn build(server: &Server, text: &mut String) {
+    let version = version(server);
+    let said = |field: &str| version[field].as_str().unwrap_or_default().to_owned();
+    let labels = [
+        ("build_date", "buildDate"),
+        ("compiler", "compiler"),
+        ("git_commit", "gitCommit"),
+        ("git_tree_state", "gitTreeState"),
+        ("git_version", "gitVersion"),
+        ("go_version", "goVersion"),
+        ("major", "major"),
+        ("minor", "minor"),
+        ("platform", "platform"),
+    ];
+    let labels: Vec<_> =
+        labels.iter().map(|(label, field)| format!("{label}=\"{}\"", said(field))).collect();
+    let help = "A metric with a constant '1' value labeled by major, minor, git version, git commit, \
+                git tree state, build date, Go version, and compiler from which Kubernetes was \
+                built, and platform on which it is running.";
+    head(text, "kubernetes_build_info", "gauge", help);
+    text.push_str(&format!("kubernetes_build_info{{{}}} 1\n", labels.join(",")));
 }
 
 fn version(server: &Server) -> Value {

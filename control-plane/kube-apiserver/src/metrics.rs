@@ -4,6 +4,9 @@
 //!
 //! Upstream: k8s.io/apiserver/pkg/endpoints/metrics.
 
+mod access;
+pub(crate) mod histogram;
+
 use std::{
     collections::BTreeMap,
     sync::{
@@ -15,20 +18,42 @@ use std::{
 
 use parking_lot::Mutex;
 
-use crate::{request::RequestInfo, resources::Catalog};
+use self::{access::Access, histogram::Histogram};
+use crate::{
+    request::RequestInfo,
+    resources::{Catalog, Resource},
+};
 
-/// Upper bounds of the durations, in milliseconds.
-const BUCKETS: [u64; 16] =
-    [5, 25, 50, 100, 200, 400, 600, 800, 1000, 1250, 1500, 2000, 5000, 10_000, 30_000, 60_000];
+/// Upper bounds of the durations of requests, and of the store's, in seconds.
+const DURATIONS: &[f64] = &[
+    0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0,
+    10.0, 15.0, 20.0, 30.0, 45.0, 60.0,
+];
+/// Of answers, in bytes.
+const SIZES: &[f64] = &[1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9];
+/// Of admission's steps and of webhooks.
+const STEPS: &[f64] = &[0.005, 0.025, 0.1, 0.5, 1.0, 2.5];
+const WEBHOOKS: &[f64] = &[0.005, 0.025, 0.1, 0.5, 1.0, 2.5, 10.0, 25.0];
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
     requests: Mutex<BTreeMap<Kind, Counts>>,
     /// By operation, whether it was refused, and step.
-    admission: Mutex<BTreeMap<(&'static str, bool, &'static str), Steps>>,
+    admission: Mutex<BTreeMap<(&'static str, bool, &'static str), Histogram>>,
+    /// By webhook, operation, whether it was refused, and step.
+    webhooks: Mutex<BTreeMap<(String, &'static str, bool, &'static str), Histogram>>,
     /// Reads and writes that are not answered yet.
     running: [AtomicU64; 2],
+    /// Long requests that have not ended yet.
+    long: Mutex<BTreeMap<Kind, u64>>,
+    /// By operation and resource.
+    writes: Mutex<BTreeMap<(&'static str, String, String), Histogram>>,
+    /// Events that were sent, by group, version and resource.
+    watched: Mutex<BTreeMap<(String, String, String), Arc<AtomicU64>>>,
+    /// How checks of health ended last, and how often so far, by name and endpoint.
+    health: Mutex<BTreeMap<(&'static str, &'static str), [u64; 3]>>,
+    pub(crate) access: Access,
 }
 
 /// A request that is being answered, until it is dropped.
@@ -40,6 +65,20 @@ pub(crate) struct Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.metrics.running[self.kind].fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A long request, until it is dropped.
+pub(crate) struct Long {
+    metrics: Arc<Metrics>,
+    kind: Kind,
+}
+
+impl Drop for Long {
+    fn drop(&mut self) {
+        if let Some(count) = self.metrics.long.lock().get_mut(&self.kind) {
+            *count = count.saturating_sub(1);
+        }
     }
 }
 
@@ -55,13 +94,25 @@ pub(crate) struct Kind {
     is_dry_run: bool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Counts {
     by_code: BTreeMap<u16, u64>,
     /// Not of long requests, which end when their clients wish.
-    durations: [u64; BUCKETS.len()],
-    timed: u64,
-    total: Duration,
+    took: Histogram,
+    /// Of reads.
+    sizes: Histogram,
+}
+
+impl Default for Counts {
+    fn default() -> Self {
+        let (took, sizes) = (Histogram::new(DURATIONS), Histogram::new(SIZES));
+        Self { by_code: BTreeMap::new(), took, sizes }
+    }
+}
+
+/// The two lines before a family's values.
+pub(crate) fn head(text: &mut String, name: &str, kind: &str, help: &str) {
+    text.push_str(&format!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
 }
 
 impl Kind {
@@ -83,9 +134,13 @@ impl Kind {
 
     fn labels(&self) -> String {
         let dry_run = if self.is_dry_run { "All" } else { "" };
+        format!("component=\"apiserver\",dry_run=\"{dry_run}\",{}", self.plain_labels())
+    }
+
+    /// Without whether it was only tried.
+    fn plain_labels(&self) -> String {
         format!(
-            "component=\"apiserver\",dry_run=\"{dry_run}\",group=\"{}\",resource=\"{}\",\
-             scope=\"{}\",subresource=\"{}\",verb=\"{}\",version=\"{}\"",
+            "group=\"{}\",resource=\"{}\",scope=\"{}\",subresource=\"{}\",verb=\"{}\",version=\"{}\"",
             self.group, self.resource, self.scope, self.subresource, self.verb, self.version
         )
     }
@@ -125,6 +180,11 @@ impl Metrics {
         Running { metrics: self.clone(), kind }
     }
 
+    pub(crate) fn begin_long(self: &Arc<Self>, kind: &Kind) -> Long {
+        *self.long.lock().entry(kind.clone()).or_default() += 1;
+        Long { metrics: self.clone(), kind: kind.clone() }
+    }
+
     /// What admission took for a request. Upstream's words: `type` is `admit` or `validate`.
     pub(crate) fn admission(
         &self,
@@ -133,107 +193,209 @@ impl Metrics {
         is_refused: bool,
         took: Duration,
     ) {
-        self.admission.lock().entry((operation, is_refused, step)).or_default().add(took);
+        let mut all = self.admission.lock();
+        let steps = all.entry((operation, is_refused, step));
+        steps.or_insert_with(|| Histogram::new(STEPS)).observe(took.as_secs_f64());
     }
 
-    /// `took` is nothing for requests that go on after their answer has begun.
-    pub(crate) fn count(&self, kind: Kind, code: u16, took: Option<Duration>) {
+    /// What one webhook took.
+    pub(crate) fn webhook(
+        &self,
+        name: &str,
+        step: &'static str,
+        operation: &'static str,
+        is_refused: bool,
+        took: Duration,
+    ) {
+        let mut all = self.webhooks.lock();
+        let asked = all.entry((name.to_owned(), operation, is_refused, step));
+        asked.or_insert_with(|| Histogram::new(WEBHOOKS)).observe(took.as_secs_f64());
+    }
+
+    /// What the store took for a write.
+    pub(crate) fn stored(&self, operation: &'static str, resource: &Resource, took: Duration) {
+        let key = (operation, resource.group.clone(), resource.plural.clone());
+        let mut all = self.writes.lock();
+        all.entry(key).or_insert_with(|| Histogram::new(DURATIONS)).observe(took.as_secs_f64());
+    }
+
+    /// Where a watch counts the events that it sends.
+    pub(crate) fn watched(&self, resource: &Resource) -> Arc<AtomicU64> {
+        let key = (resource.group.clone(), resource.version.clone(), resource.plural.clone());
+        self.watched.lock().entry(key).or_default().clone()
+    }
+
+    /// How a check of `/healthz`, `/livez` or `/readyz` ended.
+    pub(crate) fn checked(&self, name: &'static str, endpoint: &'static str, is_well: bool) {
+        let mut all = self.health.lock();
+        let [last, failed, passed] = all.entry((name, endpoint)).or_default();
+        *last = u64::from(is_well);
+        *(if is_well { passed } else { failed }) += 1;
+    }
+
+    /// `took` is nothing for requests that go on after their answer has begun; `size` is where it is
+    /// known.
+    pub(crate) fn count(&self, kind: Kind, code: u16, took: Option<Duration>, size: Option<u64>) {
+        let is_read = matches!(kind.verb, "GET" | "LIST");
         let mut requests = self.requests.lock();
         let counts = requests.entry(kind).or_default();
         *counts.by_code.entry(code).or_default() += 1;
         if let Some(took) = took {
-            counts.timed += 1;
-            counts.total += took;
-            for (bound, count) in BUCKETS.iter().zip(&mut counts.durations) {
-                *count += u64::from(took <= Duration::from_millis(*bound));
-            }
+            counts.took.observe(took.as_secs_f64());
+        }
+        if let Some(size) = size.filter(|_| is_read) {
+            counts.sizes.observe(size as f64);
         }
     }
 
     /// In Prometheus's format.
     pub(crate) fn write(&self, text: &mut String) {
+        self.write_requests(text);
+        self.write_running(text);
+        self.write_admission(text);
+        self.write_store(text);
+        self.access.write(text);
+    }
+
+    fn write_requests(&self, text: &mut String) {
         let requests = self.requests.lock();
-        text.push_str(
-            "# HELP apiserver_request_total Counter of apiserver requests broken out for each \
-             verb, dry run value, group, version, resource, scope, component, and HTTP response \
-             code.\n# TYPE apiserver_request_total counter\n",
+        const TOTAL: &str = "apiserver_request_total";
+        head(
+            text,
+            TOTAL,
+            "counter",
+            "Counter of apiserver requests broken out for each verb, dry run value, group, version, \
+             resource, scope, component, and HTTP response code.",
         );
         for (kind, counts) in requests.iter() {
             let labels = kind.labels();
             for (code, count) in &counts.by_code {
-                text.push_str(&format!(
-                    "apiserver_request_total{{code=\"{code}\",{labels}}} {count}\n"
-                ));
+                text.push_str(&format!("{TOTAL}{{code=\"{code}\",{labels}}} {count}\n"));
             }
         }
-        const NAME: &str = "apiserver_request_duration_seconds";
-        text.push_str(&format!(
-            "# HELP {NAME} Response latency distribution in seconds for each verb, dry run value, \
-             group, version, resource, subresource, scope and component.\n# TYPE {NAME} histogram\n"
-        ));
-        for (kind, counts) in requests.iter().filter(|it| it.1.timed > 0) {
-            let (labels, timed) = (kind.labels(), counts.timed);
-            for (bound, count) in BUCKETS.iter().zip(counts.durations) {
-                let bound = Duration::from_millis(*bound).as_secs_f64();
-                text.push_str(&format!("{NAME}_bucket{{{labels},le=\"{bound}\"}} {count}\n"));
-            }
-            text.push_str(&format!("{NAME}_bucket{{{labels},le=\"+Inf\"}} {timed}\n"));
-            text.push_str(&format!("{NAME}_sum{{{labels}}} {}\n", counts.total.as_secs_f64()));
-            text.push_str(&format!("{NAME}_count{{{labels}}} {timed}\n"));
+        const TOOK: &str = "apiserver_request_duration_seconds";
+        head(
+            text,
+            TOOK,
+            "histogram",
+            "Response latency distribution in seconds for each verb, dry run value, group, version, \
+             resource, subresource, scope and component.",
+        );
+        for (kind, counts) in requests.iter().filter(|it| !it.1.took.is_empty()) {
+            counts.took.write(text, TOOK, &kind.labels());
         }
-        drop(requests);
-        text.push_str(
-            "# HELP apiserver_current_inflight_requests Maximal number of currently used inflight \
-             request limit of this apiserver per request kind in last second.\n\
-             # TYPE apiserver_current_inflight_requests gauge\n",
+        const SIZE: &str = "apiserver_response_sizes";
+        head(
+            text,
+            SIZE,
+            "histogram",
+            "Response size distribution in bytes for each group, version, verb, resource, \
+             subresource, scope and component.",
+        );
+        for (kind, counts) in requests.iter().filter(|it| !it.1.sizes.is_empty()) {
+            let labels = format!("component=\"apiserver\",{}", kind.plain_labels());
+            counts.sizes.write(text, SIZE, &labels);
+        }
+    }
+
+    fn write_running(&self, text: &mut String) {
+        const INFLIGHT: &str = "apiserver_current_inflight_requests";
+        head(
+            text,
+            INFLIGHT,
+            "gauge",
+            "Maximal number of currently used inflight request limit of this apiserver per request \
+             kind in last second.",
         );
         for (kind, count) in ["readOnly", "mutating"].iter().zip(&self.running) {
             let count = count.load(Ordering::Relaxed);
+            text.push_str(&format!("{INFLIGHT}{{request_kind=\"{kind}\"}} {count}\n"));
+        }
+        const LONG: &str = "apiserver_longrunning_requests";
+        head(
+            text,
+            LONG,
+            "gauge",
+            "Gauge of all active long-running apiserver requests broken out by verb, group, version, \
+             resource, scope and component. Not all requests are tracked this way.",
+        );
+        for (kind, count) in self.long.lock().iter() {
+            let labels = kind.plain_labels();
+            text.push_str(&format!("{LONG}{{component=\"apiserver\",{labels}}} {count}\n"));
+        }
+        const EVENTS: &str = "apiserver_watch_events_total";
+        head(text, EVENTS, "counter", "Number of events sent in watch clients.");
+        for ((group, version, resource), count) in self.watched.lock().iter() {
+            let count = count.load(Ordering::Relaxed);
             text.push_str(&format!(
-                "apiserver_current_inflight_requests{{request_kind=\"{kind}\"}} {count}\n"
+                "{EVENTS}{{group=\"{group}\",resource=\"{resource}\",version=\"{version}\"}} {count}\n"
             ));
         }
-        self.write_admission(text);
     }
 
     fn write_admission(&self, text: &mut String) {
-        const NAME: &str = "apiserver_admission_step_admission_duration_seconds";
-        text.push_str(&format!(
-            "# HELP {NAME} Admission sub-step latency histogram in seconds, broken out for each \
-             operation and API resource and step type (validate or admit).\n\
-             # TYPE {NAME} histogram\n"
-        ));
-        for ((operation, is_refused, step), steps) in self.admission.lock().iter() {
+        const STEP: &str = "apiserver_admission_step_admission_duration_seconds";
+        head(
+            text,
+            STEP,
+            "histogram",
+            "Admission sub-step latency histogram in seconds, broken out for each operation and API \
+             resource and step type (validate or admit).",
+        );
+        for ((operation, is_refused, step), took) in self.admission.lock().iter() {
             let labels =
                 format!("operation=\"{operation}\",rejected=\"{is_refused}\",type=\"{step}\"");
-            for (bound, count) in STEPS.iter().zip(steps.durations) {
-                let bound = Duration::from_millis(*bound).as_secs_f64();
-                text.push_str(&format!("{NAME}_bucket{{{labels},le=\"{bound}\"}} {count}\n"));
-            }
-            let (count, total) = (steps.count, steps.total.as_secs_f64());
-            text.push_str(&format!("{NAME}_bucket{{{labels},le=\"+Inf\"}} {count}\n"));
-            text.push_str(&format!("{NAME}_sum{{{labels}}} {total}\n"));
-            text.push_str(&format!("{NAME}_count{{{labels}}} {count}\n"));
+            took.write(text, STEP, &labels);
+        }
+        const WEBHOOK: &str = "apiserver_admission_webhook_admission_duration_seconds";
+        head(
+            text,
+            WEBHOOK,
+            "histogram",
+            "Admission webhook latency histogram in seconds, identified by name and broken out for \
+             each operation and API resource and type (validate or admit).",
+        );
+        for ((name, operation, is_refused, step), took) in self.webhooks.lock().iter() {
+            let labels = format!(
+                "name=\"{name}\",operation=\"{operation}\",rejected=\"{is_refused}\",type=\"{step}\""
+            );
+            took.write(text, WEBHOOK, &labels);
         }
     }
-}
 
-/// Bounds of admission's steps, in milliseconds.
-const STEPS: [u64; 6] = [5, 25, 100, 500, 1000, 2500];
+    fn write_store(&self, text: &mut String) {
+        const STORE: &str = "etcd_request_duration_seconds";
+        head(
+            text,
+            STORE,
+            "histogram",
+            "Etcd request latency in seconds for each operation and object type.",
+        );
+        for ((operation, group, resource), took) in self.writes.lock().iter() {
+            let labels =
+                format!("group=\"{group}\",operation=\"{operation}\",resource=\"{resource}\"");
+            took.write(text, STORE, &labels);
+        }
+    }
 
-#[derive(Debug, Default)]
-struct Steps {
-    count: u64,
-    total: Duration,
-    durations: [u64; STEPS.len()],
-}
-
-impl Steps {
-    fn add(&mut self, took: Duration) {
-        self.count += 1;
-        self.total += took;
-        for (bound, count) in STEPS.iter().zip(&mut self.durations) {
-            *count += u64::from(took <= Duration::from_millis(*bound));
+    /// `/metrics/slis`.
+    pub(crate) fn write_health(&self, text: &mut String) {
+        let health = self.health.lock();
+        const LAST: &str = "kubernetes_healthcheck";
+        head(text, LAST, "gauge", "This metric records the result of a single healthcheck.");
+        for ((name, endpoint), [last, ..]) in health.iter() {
+            text.push_str(&format!("{LAST}{{name=\"{name}\",type=\"{endpoint}\"}} {last}\n"));
+        }
+        const ALL: &str = "kubernetes_healthchecks_total";
+        head(text, ALL, "counter", "This metric records the results of all healthcheck.");
+        for ((name, endpoint), [_, failed, passed]) in health.iter() {
+            for (status, count) in [("error", failed), ("success", passed)] {
+                if *count > 0 {
+                    text.push_str(&format!(
+                        "{ALL}{{name=\"{name}\",status=\"{status}\",type=\"{endpoint}\"}} {count}\n"
+                    ));
+                }
+            }
         }
     }
 }
@@ -251,10 +413,10 @@ mod tests {
     fn requests_are_counted_by_what_they_ask_for() {
         let metrics = Metrics::default();
         let list = || kind(http::Method::GET, "/api/v1/namespaces/a/pods", "limit=1");
-        metrics.count(list(), 200, Some(Duration::from_millis(30)));
-        metrics.count(list(), 403, Some(Duration::from_millis(3)));
+        metrics.count(list(), 200, Some(Duration::from_millis(30)), Some(20_000));
+        metrics.count(list(), 403, Some(Duration::from_millis(3)), None);
         let watch = kind(http::Method::GET, "/api/v1/pods", "watch=1");
-        metrics.count(watch, 200, None);
+        metrics.count(watch, 200, None, None);
         let mut text = String::new();
         metrics.write(&mut text);
         let labels = "component=\"apiserver\",dry_run=\"\",group=\"\",resource=\"pods\",\
@@ -264,6 +426,10 @@ mod tests {
             format!("apiserver_request_duration_seconds_bucket{{{labels},le=\"0.005\"}} 1"),
             format!("apiserver_request_duration_seconds_bucket{{{labels},le=\"0.05\"}} 2"),
             format!("apiserver_request_duration_seconds_count{{{labels}}} 2"),
+            format!(
+                "apiserver_response_sizes_sum{{{}}} 20000",
+                labels.replace("dry_run=\"\",", "")
+            ),
         ] {
             assert!(text.lines().any(|it| it == line), "{line}\n{text}");
         }
@@ -289,6 +455,24 @@ mod tests {
         ] {
             assert!(text.lines().any(|it| it == line), "{line}\n{text}");
         }
+    }
+
+    #[test]
+    fn a_long_request_is_counted_until_it_ends() {
+        let metrics = Arc::new(Metrics::default());
+        let watch = kind(http::Method::GET, "/api/v1/pods", "watch=1");
+        let told = || {
+            let mut text = String::new();
+            metrics.write(&mut text);
+            let mut lines = text.lines();
+            let found = lines.find(|it| it.starts_with("apiserver_longrunning_requests{"));
+            found.map(|it| it.rsplit(' ').next().unwrap_or_default().to_owned())
+        };
+        assert_eq!(told(), None);
+        let long = metrics.begin_long(&watch);
+        assert_eq!(told().as_deref(), Some("1"));
+        drop(long);
+        assert_eq!(told().as_deref(), Some("0"));
     }
 
     #[test]

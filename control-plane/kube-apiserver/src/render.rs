@@ -1,6 +1,6 @@
 //! From answers to bytes: objects, lists, tables, Status, in the form that the client asked for.
 
-use std::{io::Write, ops::Range, sync::Arc};
+use std::{io::Write, ops::Range, sync::Arc, thread};
 
 use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
@@ -318,7 +318,7 @@ fn messages(resource: &Resource, accept: Accept, page: &Page) -> Result<Bytes, P
         }
         _ => (resource.api_version(), &*resource.kind),
     };
-    let pieces = in_pieces(page.records.len(), |range| {
+    let pieces = in_pieces(thread::Builder::new(), page.records.len(), |range| {
         let size = page.records[range.clone()].iter().map(|it| it.value.len() + 40).sum();
         let items = range.map(|index| {
             let mut item = Vec::with_capacity(page.records[index].value.len() + 40);
@@ -330,8 +330,9 @@ fn messages(resource: &Resource, accept: Accept, page: &Page) -> Result<Bytes, P
     kube_protobuf::list(&api_version, kind, &page.metadata(), &pieces).map(Bytes::from)
 }
 
-/// Of a long list one half is written on another core.
+/// Of a long list one half is written on another core, where there is a thread to be had.
 fn in_pieces<T: Send, E: Send>(
+    other: thread::Builder,
     count: usize,
     write: impl Fn(Range<usize>) -> Result<T, E> + Sync,
 ) -> Result<Vec<T>, E> {
@@ -339,8 +340,10 @@ fn in_pieces<T: Send, E: Send>(
         return Ok(vec![write(0..count)?]);
     }
     let middle = count / 2;
-    std::thread::scope(|scope| {
-        let first = scope.spawn(|| write(0..middle));
+    thread::scope(|scope| {
+        let Ok(first) = other.spawn_scoped(scope, || write(0..middle)) else {
+            return Ok(vec![write(0..count)?]);
+        };
         let second = write(middle..count);
         let first = first.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         Ok(vec![first?, second?])
@@ -355,10 +358,20 @@ mod tests {
     fn the_pieces_of_a_list_are_all_of_it_in_its_order() {
         for count in [0, 1, LONG_LIST, LONG_LIST + 1] {
             let whole = |range: Range<usize>| Ok::<_, ()>(range.collect::<Vec<_>>());
-            let pieces = in_pieces(count, whole).unwrap();
+            let pieces = in_pieces(thread::Builder::new(), count, whole).unwrap();
             assert_eq!(pieces.concat(), (0..count).collect::<Vec<_>>());
         }
         let second = |range: Range<usize>| if range.start > 0 { Err(range.start) } else { Ok(()) };
-        assert_eq!(in_pieces(LONG_LIST, second), Err(LONG_LIST / 2));
+        let told = in_pieces(thread::Builder::new(), LONG_LIST, second);
+        assert_eq!(told, Err(LONG_LIST / 2));
+    }
+
+    #[test]
+    fn a_list_is_written_whole_where_no_thread_can_be_had() {
+        // No address space has room for such a stack.
+        let none = || thread::Builder::new().stack_size(1 << 47);
+        assert!(none().spawn(|| ()).is_err());
+        let whole = |range: Range<usize>| Ok::<_, ()>(range.len());
+        assert_eq!(in_pieces(none(), LONG_LIST, whole), Ok(vec![LONG_LIST]));
     }
 }

@@ -133,6 +133,17 @@ impl Call {
     }
 }
 
+/// Keeps `long` until the body has ended or its client has left.
+fn counted(response: Response<Body>, long: metrics::Long) -> Response<Body> {
+    response.map(|body| {
+        body.map_frame(move |frame| {
+            let _until_then = &long;
+            frame
+        })
+        .boxed_unsync()
+    })
+}
+
 /// A time as `metav1.Time` prints it.
 pub(crate) fn timestamp(time: jiff::Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
@@ -187,7 +198,11 @@ impl Server {
             response = trace.finish(response, failed.as_ref(), is_long).await;
         }
         let took = (!notes.is_long).then(|| began.elapsed());
-        metrics.count(kind, response.status().as_u16(), took);
+        if notes.is_long && failed.is_none() {
+            response = counted(response, metrics.begin_long(&kind));
+        }
+        let size = http_body::Body::size_hint(response.body()).exact();
+        metrics.count(kind, response.status().as_u16(), took, size);
         let headers = response.headers_mut();
         headers.insert("audit-id", audit_id);
         if let Some(class) = &notes.class {
@@ -251,7 +266,17 @@ impl Server {
                 Some(user) => Ok(user),
                 None => {
                     let peer = head.extensions.get::<Peer>().cloned();
-                    self.authenticator.authenticate(head, peer.as_ref()).await
+                    let begun = Instant::now();
+                    let found = self.authenticator.authenticate(head, peer.as_ref()).await;
+                    let has_shown_any = head.headers.contains_key(header::AUTHORIZATION)
+                        || peer.is_some_and(|it| it.certificate.is_some());
+                    let result = match &found {
+                        Ok(_) => "success",
+                        Err(_) if has_shown_any => "error",
+                        Err(_) => "failure",
+                    };
+                    self.metrics.access.authenticated(result, begun.elapsed());
+                    found
                 }
             };
             let nobody = UserInfo::default();
@@ -290,7 +315,12 @@ impl Server {
         user: &'a UserInfo,
         info: &'a RequestInfo,
     ) -> BoxFuture<'a, Result<String, Status>> {
-        Box::pin(self.authorizer.reason(user, info))
+        Box::pin(async move {
+            let begun = Instant::now();
+            let (result, reason) = self.authorizer.judged(user, info).await;
+            self.metrics.access.authorized(result, begun.elapsed());
+            reason
+        })
     }
 
     async fn dispatch(

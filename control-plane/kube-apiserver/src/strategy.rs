@@ -126,8 +126,11 @@ pub(crate) fn prepare_create(call: &Call, object: &mut Value) {
             own_fields::first_template(object);
             empty_status(object);
         }
-        ("", "services" | "replicationcontrollers")
-        | ("apps", "deployments" | "replicasets" | "statefulsets") => {
+        ("apps", "statefulsets") => {
+            own_fields::drop_max_unavailable(None, object);
+            empty_status(object);
+        }
+        ("", "services" | "replicationcontrollers") | ("apps", "deployments" | "replicasets") => {
             empty_status(object);
         }
         ("policy", "poddisruptionbudgets")
@@ -209,6 +212,7 @@ pub(crate) fn prepare_update(call: &Call, part: Part, old: &Value, new: &mut Val
     fields(&mut new["metadata"]).remove("selfLink");
     match (resource.group.as_str(), resource.plural.as_str(), part) {
         ("", "pods", Part::Status) => pods::complete_status(old, new),
+        ("apps", "statefulsets", Part::Main) => own_fields::drop_max_unavailable(Some(old), new),
         ("", "persistentvolumes", Part::Status) => {
             own_fields::date_phase(Some(old), new, &call.now());
         }

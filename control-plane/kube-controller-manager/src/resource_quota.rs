@@ -1,9 +1,9 @@
 //! What each ResourceQuota's namespace uses, as its status shows it.
 //!
 //! Whether a creation is admitted is decided by the API server, from the objects themselves; this
-//! keeps the numbers that users read.
+//! keeps the numbers that users read. What counts is `lib/resources`, for both.
 //!
-//! Upstream: `pkg/controller/resourcequota`, `pkg/quota/v1/evaluator/core`.
+//! Upstream: `pkg/controller/resourcequota`.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -15,13 +15,10 @@ use k8s_openapi::{
     },
     apimachinery::pkg::api::resource::Quantity as ApiQuantity,
 };
-use resources::{
-    DEVICES_OF_CLASS, Format, PodUsage, Quantity, quota_covers, quota_covers_claim, quota_devices,
-    quota_has_scopes,
-};
+use resources::{Counted, Format, Quantity, quota_kind};
 use serde_json::json;
 
-use crate::{Context, pods};
+use crate::Context;
 
 /// Changes are gathered for a moment: a rollout changes hundreds of pods.
 const GATHER: Duration = Duration::from_millis(500);
@@ -31,17 +28,6 @@ const RESYNC: Duration = Duration::from_secs(5 * 60);
 const UNDISCOVERED: Duration = Duration::from_secs(5);
 /// How long until all kinds are known, at the start.
 const UNKNOWN: Duration = Duration::from_millis(200);
-
-/// What a quota names without `count/`.
-const OBJECTS: [&str; 6] = [
-    "configmaps",
-    "persistentvolumeclaims",
-    "replicationcontrollers",
-    "resourcequotas",
-    "secrets",
-    "services",
-];
-const OF_CLASS: &str = ".storageclass.storage.k8s.io/";
 
 pub(crate) async fn run(context: Context) {
     let queue = Queue::new();
@@ -88,9 +74,7 @@ async fn reconcile(context: &Context, key: Key) -> Result<Action, ApplyError> {
     }
     .used(&spec);
     let known = quota.status.clone().unwrap_or_default();
-    let is_limited = quota_has_scopes(&spec);
-    let is_counted =
-        |name: &String| is_limited || !name.starts_with("count/") || used.contains_key(name);
+    let is_counted = |name: &String| !name.starts_with("count/") || used.contains_key(name);
     let again = if hard.keys().all(is_counted) { RESYNC } else { UNDISCOVERED };
     if known.hard.as_ref() == Some(&hard) && known.used.as_ref() == Some(&used) {
         return Ok(Action::After(again));
@@ -133,106 +117,59 @@ struct Namespace<'a> {
 
 impl Namespace<'_> {
     fn used(&self, quota: &ResourceQuotaSpec) -> List {
-        let of_pods = self.of_pods(quota);
-        let is_limited = quota_has_scopes(quota);
-        let covered = self.claims.iter().filter(|it| quota_covers_claim(quota, it));
-        let covered: Vec<_> = covered.cloned().collect();
         let names = quota.hard.iter().flat_map(BTreeMap::keys);
-        let amounts = names.filter_map(|name| {
-            let of_objects =
-                if is_limited { of_claims(name, &covered) } else { self.of_objects(name) };
-            let amount = of_objects.or_else(|| of_pods.amount(name))?;
-            Some((name.clone(), amount.into()))
-        });
-        amounts.collect()
+        let kinds = names.filter_map(|it| Some((quota_kind(it)?, it.as_str())));
+        let mut by_kind: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for (kind, name) in kinds {
+            by_kind.entry(kind).or_default().push(name);
+        }
+        let amounts = by_kind.iter().filter_map(|(kind, names)| self.of_kind(quota, kind, names));
+        amounts.flatten().collect()
     }
 
-    fn of_objects(&self, name: &str) -> Option<Quantity> {
-        if let Some(kind) = name.strip_prefix("count/") {
-            return (self.objects)(kind).map(number);
-        }
-        if OBJECTS.contains(&name) {
-            return (self.objects)(name).map(number);
-        }
-        if let Some(class) = name.strip_suffix(DEVICES_OF_CLASS) {
-            let counts = self.device_claims.iter().map(|it| quota_devices(&it.spec, class));
-            return Some(Quantity::new(counts.fold(0, i64::saturating_add), Format::DecimalSi));
-        }
-        match name {
-            "services.loadbalancers" => {
-                let balancers = self.services.iter().filter(|it| kind_of(it) == "LoadBalancer");
-                Some(number(balancers.count()))
+    /// How much of these names the objects of the kind take; `None` where the kind is not known.
+    fn of_kind(
+        &self,
+        quota: &ResourceQuotaSpec,
+        kind: &str,
+        names: &[&str],
+    ) -> Option<Vec<(String, ApiQuantity)>> {
+        let mut sum = Sum { quota, names, amounts: vec![Quantity::ZERO; names.len()] };
+        match kind {
+            "pods" => sum.add(self.pods.iter().map(|it| Counted::pod(it, self.now))),
+            "services" => sum.add(self.services.iter().map(|it| Counted::service(it))),
+            "persistentvolumeclaims" => sum.add(self.claims.iter().map(|it| Counted::claim(it))),
+            "resourceclaims.resource.k8s.io" => {
+                sum.add(self.device_claims.iter().map(|it| Counted::device_claim(it)));
             }
-            "services.nodeports" => {
-                Some(number(self.services.iter().map(|it| node_ports(it)).sum()))
+            _ => {
+                // They are all alike.
+                let count = (self.objects)(kind)?;
+                let is_counted = Counted::other(kind).is_in(quota);
+                let count = if is_counted { i64::try_from(count).unwrap_or(i64::MAX) } else { 0 };
+                sum.amounts.fill(Quantity::new(count, Format::DecimalSi));
             }
-            _ => of_claims(name, &self.claims),
+        }
+        let names = names.iter().map(|it| (*it).to_owned());
+        Some(names.zip(sum.amounts.into_iter().map(Into::into)).collect())
+    }
+}
+
+/// What objects take together, name by name.
+struct Sum<'a> {
+    quota: &'a ResourceQuotaSpec,
+    names: &'a [&'a str],
+    amounts: Vec<Quantity>,
+}
+
+impl Sum<'_> {
+    fn add<'b>(&mut self, objects: impl Iterator<Item = Counted<'b>>) {
+        for object in objects.filter(|it| it.is_in(self.quota)) {
+            for (name, total) in self.names.iter().zip(&mut self.amounts) {
+                *total = total.plus(object.amount(name).unwrap_or(Quantity::ZERO));
+            }
         }
     }
-
-    /// Of the pods that the quota is about and that take room.
-    fn of_pods(&self, quota: &ResourceQuotaSpec) -> PodUsage {
-        let mut totals = PodUsage::default();
-        let pods = self.pods.iter().filter(|it| !pods::is_over(it) && !self.is_stuck(it));
-        for pod in pods.filter(|it| quota_covers(quota, it)) {
-            totals.add(pod);
-        }
-        totals
-    }
-
-    /// A pod that should be gone by now counts no more: its node may never say so.
-    fn is_stuck(&self, pod: &Pod) -> bool {
-        let deleted = pod.metadata.deletion_timestamp.as_ref();
-        // The date includes the grace period.
-        deleted.is_some_and(|it| it.0 < self.now)
-            && pod.metadata.deletion_grace_period_seconds.is_some()
-    }
-}
-
-fn of_claims(name: &str, claims: &[Arc<PersistentVolumeClaim>]) -> Option<Quantity> {
-    let (class, what) = name.split_once(OF_CLASS).map_or((None, name), |it| (Some(it.0), it.1));
-    let is_of_class =
-        |it: &&Arc<PersistentVolumeClaim>| class.is_none_or(|_| class_of(it) == class);
-    let counted: Vec<_> = claims.iter().filter(is_of_class).cloned().collect();
-    match what {
-        "persistentvolumeclaims" | "count/persistentvolumeclaims" => Some(number(counted.len())),
-        "requests.storage" => Some(storage(&counted)),
-        _ => None,
-    }
-}
-
-fn number(of: usize) -> Quantity {
-    Quantity::new(i64::try_from(of).unwrap_or(i64::MAX), Format::DecimalSi)
-}
-
-fn kind_of(service: &Service) -> &str {
-    service.spec.as_ref().and_then(|it| it.type_.as_deref()).unwrap_or("ClusterIP")
-}
-
-/// How many ports of the nodes a Service takes.
-fn node_ports(service: &Service) -> usize {
-    let Some(spec) = &service.spec else { return 0 };
-    let ports = spec.ports.as_ref().map_or(0, Vec::len);
-    match kind_of(service) {
-        "NodePort" => ports,
-        "LoadBalancer" if spec.allocate_load_balancer_node_ports != Some(false) => ports,
-        "LoadBalancer" => {
-            spec.ports.iter().flatten().filter(|it| it.node_port.is_some_and(|it| it > 0)).count()
-        }
-        _ => 0,
-    }
-}
-
-fn class_of(claim: &PersistentVolumeClaim) -> Option<&str> {
-    claim.spec.as_ref()?.storage_class_name.as_deref()
-}
-
-fn storage(claims: &[Arc<PersistentVolumeClaim>]) -> Quantity {
-    let wanted = claims.iter().filter_map(|it| {
-        let requests = it.spec.as_ref()?.resources.as_ref()?.requests.as_ref()?;
-        requests.get("storage")?.0.parse::<Quantity>().ok()
-    });
-    wanted.fold(Quantity::new(0, Format::BinarySi), Quantity::plus)
 }
 
 #[cfg(test)]
@@ -285,6 +222,10 @@ mod tests {
             ],
             claims: vec![
                 claim("fast", "1Gi"),
+                of(json!({ "metadata": { "annotations": {
+                        "volume.beta.kubernetes.io/storage-class": "old" } },
+                    "spec": { "resources": { "requests": { "storage": "1Gi" } } },
+                    "status": { "allocatedResources": { "storage": "4Gi" } } })),
                 of(
                     json!({ "spec": { "storageClassName": "slow", "volumeAttributesClassName": "gold",
                     "resources": { "requests": { "storage": "2Gi" } } } }),
@@ -308,12 +249,16 @@ mod tests {
             ("limits.memory", Some("256Mi")),
             ("limits.cpu", Some("0")),
             ("pods", Some("2")),
+            ("count/pods", Some("3")),
             ("secrets", Some("2")),
             ("count/deployments.apps", Some("3")),
             ("count/unknowns.example.com", None),
             ("services.nodeports", Some("5")),
             ("services.loadbalancers", Some("2")),
-            ("requests.storage", Some("3Gi")),
+            ("requests.storage", Some("7Gi")),
+            ("old.storageclass.storage.k8s.io/requests.storage", Some("4Gi")),
+            ("persistentvolumeclaims", Some("3")),
+            ("limits.example.com/dongle", None),
             ("gpu.deviceclass.resource.k8s.io/devices", Some("2")),
             ("nic.deviceclass.resource.k8s.io/devices", Some("0")),
             ("fast.storageclass.storage.k8s.io/requests.storage", Some("1Gi")),
@@ -329,7 +274,11 @@ mod tests {
         assert_eq!(used(&["Terminating"], "pods").as_deref(), Some("1"));
         assert_eq!(used(&["NotTerminating", "NotBestEffort"], "pods").as_deref(), Some("1"));
         assert_eq!(used(&["BestEffort"], "pods").as_deref(), Some("0"));
-        assert_eq!(used(&["Terminating"], "secrets"), None);
+        assert_eq!(used(&["Terminating"], "count/pods").as_deref(), Some("1"));
+        assert_eq!(used(&["NotTerminating"], "count/pods").as_deref(), Some("2"), "the ended too");
+        for name in ["secrets", "count/deployments.apps", "services.nodeports"] {
+            assert_eq!(used(&["Terminating"], name).as_deref(), Some("0"), "{name}");
+        }
         assert_eq!(
             used(&["VolumeAttributesClass"], "persistentvolumeclaims").as_deref(),
             Some("1")

@@ -1,8 +1,7 @@
 //! Says of ServiceCIDRs whether addresses can be taken from them, and keeps those that are deleted as
 //! long as a Service has an address that is in no other.
 //!
-//! Our own API server does this by itself; another one leaves it to its controllers. One that has no
-//! ServiceCIDRs is left alone.
+//! An API server that has no ServiceCIDRs is left alone.
 //!
 //! Upstream: `pkg/controller/servicecidrs`.
 

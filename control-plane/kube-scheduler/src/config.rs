@@ -5,7 +5,7 @@
 //!
 //! Upstream: `pkg/scheduler/apis/config`, `pkg/scheduler/framework/runtime`.
 //!
-//! Deviation: extenders are refused. `parallelism`, the client's rates and content types, profiling,
+//! Deviation: `parallelism`, the client's rates and content types, profiling,
 //! `delayCacheUntilActive`, `bindTimeoutSeconds` of `VolumeBinding`, `filterTimeout` of `DynamicResources`
 //! and the numbers of candidates of `DefaultPreemption` are checked and have no effect: nothing here waits
 //! or works in parallel by them, and preemption looks at all nodes. The `shape` of `VolumeBinding` is
@@ -17,19 +17,24 @@
 //! scheduler starts and then fails at each pod.
 
 pub mod args;
+pub mod extender;
 pub mod load;
 pub mod plugins;
 pub mod validation;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use component_config::duration::SignedGoDuration as GoDuration;
 use scheduling::Profile;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use self::load::ConfigError;
-use crate::Metrics;
+use self::{extender::ExtenderConfig, load::ConfigError};
+use crate::{Extender, Metrics, extenders};
 
 pub(crate) const API_VERSION: &str = "kubescheduler.config.k8s.io/v1";
 pub(crate) const KIND: &str = "KubeSchedulerConfiguration";
@@ -49,7 +54,7 @@ pub struct Configuration {
     pub pod_initial_backoff_seconds: i64,
     pub pod_max_backoff_seconds: i64,
     pub profiles: Vec<ProfileConfig>,
-    pub extenders: Vec<Value>,
+    pub extenders: Vec<ExtenderConfig>,
     pub delay_cache_until_active: bool,
 }
 
@@ -184,6 +189,8 @@ pub struct Settings {
     pub profiles: BTreeMap<String, Arc<Profile>>,
     /// How long a pod that fits nowhere waits at least, first and in the end.
     pub backoff: (Duration, Duration),
+    /// In the order in which they are asked.
+    pub extenders: Vec<Extender>,
     pub metrics: Arc<Metrics>,
 }
 
@@ -194,6 +201,7 @@ impl Default for Settings {
         Self {
             profiles: [(profile.name.clone(), profile)].into(),
             backoff: (Duration::from_secs(1), Duration::from_secs(10)),
+            extenders: Vec::new(),
             metrics: Arc::default(),
         }
     }
@@ -217,15 +225,25 @@ impl Configuration {
         let all = if self.profiles.is_empty() { &default[..] } else { &self.profiles };
         for config in all {
             let made = plugins::profile(config, self.percentage_of_nodes_to_score);
-            let profile = made.map_err(|message| ConfigError::Profile {
+            let mut profile = made.map_err(|message| ConfigError::Profile {
                 name: config.name().to_owned(),
                 message,
             })?;
+            let managed = self.extenders.iter().flat_map(|it| &it.managed_resources);
+            let ignored: BTreeSet<_> =
+                managed.filter(|it| it.ignored_by_scheduler).map(|it| it.name.clone()).collect();
+            if !ignored.is_empty() {
+                // As upstream, in the place of what the plug-in's own arguments say.
+                profile.fit.ignored_resources = ignored;
+            }
             profiles.insert(profile.name.clone(), Arc::new(profile));
         }
         let seconds = |it: i64| Duration::from_secs(u64::try_from(it).unwrap_or(0));
         let backoff =
             (seconds(self.pod_initial_backoff_seconds), seconds(self.pod_max_backoff_seconds));
-        Ok(Settings { profiles, backoff, metrics: Arc::default() })
+        let extenders = extenders::dialled(&self.extenders).map_err(|error| {
+            ConfigError::Invalid { message: telemetry::chain(&error).to_string() }
+        })?;
+        Ok(Settings { profiles, backoff, extenders, metrics: Arc::default() })
     }
 }

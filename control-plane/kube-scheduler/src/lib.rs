@@ -20,6 +20,7 @@ pub mod config;
 mod devices;
 mod explain;
 mod extended;
+mod extenders;
 mod limits;
 mod metrics;
 mod observe;
@@ -42,7 +43,12 @@ use lifecycle::Scope;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
 
-pub use self::{config::Settings, explain::explain, metrics::Metrics};
+pub use self::{
+    config::Settings,
+    explain::explain,
+    extenders::{Exchange, Extender},
+    metrics::Metrics,
+};
 use self::{queue::SchedulingQueue, state::State, stores::Stores};
 
 /// How many bindings are written at once.

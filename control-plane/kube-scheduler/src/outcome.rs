@@ -23,6 +23,7 @@ use crate::{
     Context, claims,
     devices::ClaimWrite,
     extended::NewClaim,
+    extenders,
     metrics::Outcome,
     pass::{Attempt, Decision, Eviction},
     queue::Event,
@@ -78,6 +79,12 @@ pub(crate) async fn write(
             if let Some(claim) = misplaced {
                 free(context, pod, &claim).await;
             }
+        }
+        Decision::Failed { message } => {
+            ended(Outcome::Error);
+            warn!(pod = %Key::of(pod), message, "failed to look for a node");
+            context.note(pod, |it| it.warn(pod, "FailedScheduling", message.clone()));
+            set_unschedulable(context, pod, "SchedulerError", &message, None).await;
         }
     }
 }
@@ -162,6 +169,18 @@ async fn give(context: &Context, pod: &Pod, given: &[ClaimWrite]) -> bool {
 /// Whether it was.
 async fn bind(context: &Context, pod: &Pod, node: &str) -> bool {
     let key = Key::of(pod);
+    let at = context.clock.now();
+    match extenders::bind(&context.settings.extenders, pod, node).await {
+        None => {}
+        Some(Ok(())) => {
+            told_bound(context, pod, at, node);
+            return true;
+        }
+        Some(Err(error)) => {
+            refused_binding(context, pod, node, &error);
+            return false;
+        }
+    }
     let binding = json!({
         "apiVersion": "v1", "kind": "Binding",
         "metadata": { "name": key.name, "namespace": key.namespace, "uid": pod.uid() },
@@ -169,8 +188,6 @@ async fn bind(context: &Context, pod: &Pod, node: &str) -> bool {
     });
     let pods = Api::<Pod>::namespaced(context.client.clone(), &key.namespace);
     let parameters = PostParams::default();
-    // The kubelet hears of it before this does: its events must not seem to be the earlier ones.
-    let at = context.clock.now();
     let bound = pods.create_subresource::<_, serde_json::Value>(
         "binding",
         &key.name,
@@ -184,22 +201,32 @@ async fn bind(context: &Context, pod: &Pod, node: &str) -> bool {
     };
     let is_bound = bound.is_ok();
     match bound {
-        Ok(_) => {
-            let message = format!("Successfully assigned {key} to {node}");
-            context.note(pod, |it| it.at(at, pod, EventType::Normal, "Scheduled", message));
-        }
-        Err(error) => {
-            let is_gone = matches!(&error, kube::Error::Api(status) if status.is_not_found());
-            if !is_gone {
-                let error = telemetry::chain(&error).to_string();
-                warn!(pod = %key, node, error, "failed to bind");
-                let message = format!("binding rejected: {error}");
-                context.note(pod, |it| it.warn(pod, "FailedScheduling", message));
-            }
-            forget(context, pod, &key);
-        }
+        Ok(_) => told_bound(context, pod, at, node),
+        Err(kube::Error::Api(status)) if status.is_not_found() => forget(context, pod, &key),
+        Err(error) => refused_binding(context, pod, node, &error),
     }
     is_bound
+}
+
+/// `at` is when it was asked for: the kubelet hears of it before this does, and its events must not
+/// seem to be the earlier ones.
+fn told_bound(context: &Context, pod: &Pod, at: Timestamp, node: &str) {
+    let message = format!("Successfully assigned {} to {node}", Key::of(pod));
+    context.note(pod, |it| it.at(at, pod, EventType::Normal, "Scheduled", message));
+}
+
+fn refused_binding(
+    context: &Context,
+    pod: &Pod,
+    node: &str,
+    error: &(dyn std::error::Error + 'static),
+) {
+    let key = Key::of(pod);
+    let error = telemetry::chain(error).to_string();
+    warn!(pod = %key, node, error, "failed to bind");
+    let message = format!("binding rejected: {error}");
+    context.note(pod, |it| it.warn(pod, "FailedScheduling", message));
+    forget(context, pod, &key);
 }
 
 /// Takes the assumption back; the pod waits again unless it is gone.
@@ -282,7 +309,7 @@ async fn refuse(context: &Context, pod: &Pod, diagnosis: &Diagnosis, preemption:
     let message = diagnosis.to_string();
     context.note(pod, |it| it.warn(pod, "FailedScheduling", message.clone()));
     let nominated = preemption.as_ref().map(|it| it.node.as_str());
-    set_unschedulable(context, pod, &message, nominated).await;
+    set_unschedulable(context, pod, "Unschedulable", &message, nominated).await;
     for key in preemption.iter().flat_map(|it| &it.displaced) {
         if let Some(displaced) = context.stores.pods.get(key) {
             patch_pod(context, &displaced, &json!({ "nominatedNodeName": null })).await;
@@ -294,9 +321,15 @@ async fn refuse(context: &Context, pod: &Pod, diagnosis: &Diagnosis, preemption:
     }
 }
 
-async fn set_unschedulable(context: &Context, pod: &Pod, message: &str, nominated: Option<&str>) {
+async fn set_unschedulable(
+    context: &Context,
+    pod: &Pod,
+    reason: &str,
+    message: &str,
+    nominated: Option<&str>,
+) {
     let known = pod.status.as_ref().and_then(|it| it.conditions.clone()).unwrap_or_default();
-    let Some(conditions) = with_unschedulable(known, message, context.clock.now()) else {
+    let Some(conditions) = with_unschedulable(known, reason, message, context.clock.now()) else {
         if nominated.is_none() {
             return;
         }
@@ -325,6 +358,7 @@ async fn patch_pod(context: &Context, pod: &Pod, status: &serde_json::Value) {
 /// The conditions with `PodScheduled` false, or `None` when it says so already.
 fn with_unschedulable(
     mut known: Vec<PodCondition>,
+    reason: &str,
     message: &str,
     now: Timestamp,
 ) -> Option<Vec<PodCondition>> {
@@ -333,7 +367,7 @@ fn with_unschedulable(
     let was_false = old.as_ref().is_some_and(|it| it.status == "False");
     let is_same = was_false
         && old.as_ref().is_some_and(|it| {
-            it.message.as_deref() == Some(message) && it.reason.as_deref() == Some("Unschedulable")
+            it.message.as_deref() == Some(message) && it.reason.as_deref() == Some(reason)
         });
     if is_same {
         return None;
@@ -342,7 +376,7 @@ fn with_unschedulable(
     known.push(PodCondition {
         type_: "PodScheduled".into(),
         status: "False".into(),
-        reason: Some("Unschedulable".into()),
+        reason: Some(reason.to_owned()),
         message: Some(message.to_owned()),
         last_transition_time: since.or_else(|| Some(controller::object::time(now))),
         ..PodCondition::default()
@@ -394,9 +428,9 @@ mod tests {
     #[test]
     fn the_condition_is_written_once_per_message_and_keeps_its_date() {
         let (early, late) = (Timestamp::UNIX_EPOCH, Timestamp::from_second(60).unwrap());
-        let first = with_unschedulable(vec![], "0/1 nodes", early).unwrap();
-        assert_eq!(with_unschedulable(first.clone(), "0/1 nodes", late), None);
-        let second = with_unschedulable(first.clone(), "0/2 nodes", late).unwrap();
+        let first = with_unschedulable(vec![], "Unschedulable", "0/1 nodes", early).unwrap();
+        assert_eq!(with_unschedulable(first.clone(), "Unschedulable", "0/1 nodes", late), None);
+        let second = with_unschedulable(first.clone(), "Unschedulable", "0/2 nodes", late).unwrap();
         assert_eq!(second.len(), 1);
         assert_eq!(second[0].last_transition_time, first[0].last_transition_time);
         assert_eq!(second[0].message.as_deref(), Some("0/2 nodes"));

@@ -6,7 +6,8 @@ use controller::Key;
 use k8s_openapi::api::core::v1::Pod;
 use scheduling::{
     Budget, CLAIM_IS_FREED, Choice, Diagnosis, NO_CLAIMS_TO_FREE, NodeInfo, Plugin, PodInfo,
-    Preemption, Profile, evaluate, evaluate_one, preempt, volume::ChosenVolume,
+    Preemption, Profile, choose, evaluate, evaluate_one, filter_node, preempt,
+    volume::ChosenVolume,
 };
 use tokio::time::Instant;
 use tracing::debug;
@@ -15,6 +16,7 @@ use crate::{
     Context,
     devices::{self, ClaimWrite},
     extended::{self, NewClaim},
+    extenders::{self, Passed},
     limits, outcome, siblings,
     state::State,
     stores::Stores,
@@ -47,6 +49,8 @@ pub(crate) enum Decision {
         /// A claim that is allocated where the pod cannot go.
         misplaced: Option<Key>,
     },
+    /// Something went wrong that has nothing to do with room.
+    Failed { message: String },
 }
 
 pub(crate) struct Eviction {
@@ -92,6 +96,7 @@ async fn schedule(context: &Context, key: &Key) {
     let started = Instant::now();
     let mut info = info(&context.stores, profile, &pod);
     let budgets = budgets(&context.stores);
+    let passed = outside(context, key, &pod, &mut info, &budgets).await;
     let (decision, attempts) = {
         let mut state = context.state.lock();
         if !state.queue.contains(key) {
@@ -100,7 +105,13 @@ async fn schedule(context: &Context, key: &Key) {
         let attempts = state.queue.attempts(key);
         let devices = of_devices(&context.stores, &state, &info, &pod);
         info.devices = devices.as_ref().map(|it| it.fact.clone());
-        let mut decision = decide(&mut state, key, Arc::new(info), &budgets);
+        let mut decision = match passed {
+            Ok(passed) => decide(&mut state, key, Arc::new(info), &budgets, passed),
+            Err(message) => {
+                state.queue.back_off(key, Instant::now());
+                Decision::Failed { message }
+            }
+        };
         match (&mut decision, devices) {
             (Decision::Bind { node, claims, new }, Some(devices)) => {
                 let node = state.cluster.node(node).cloned().unwrap_or_default();
@@ -124,6 +135,25 @@ async fn schedule(context: &Context, key: &Key) {
     drop(context.scope.spawn("outcome", async move {
         outcome::write(&background, &attempt, decision, permit).await;
     }));
+}
+
+/// What extenders have to say of the pod, if there are any.
+async fn outside(
+    context: &Context,
+    key: &Key,
+    pod: &Pod,
+    info: &mut PodInfo,
+    budgets: &[Budget],
+) -> Result<Option<Passed>, String> {
+    if context.settings.extenders.is_empty() {
+        return Ok(None);
+    }
+    info.devices = {
+        let state = context.state.lock();
+        of_devices(&context.stores, &state, info, pod).map(|it| it.fact)
+    };
+    let asked = extenders::ask(context, key, pod, info, budgets).await;
+    asked.map_err(|error| telemetry::chain(&error).to_string())
 }
 
 /// Takes the promise of a place on a node from pods that are less important (`prepareCandidate`).
@@ -167,11 +197,22 @@ pub(crate) fn info(stores: &Stores, profile: &Arc<Profile>, pod: &Pod) -> PodInf
     info
 }
 
-fn decide(state: &mut State, key: &Key, pod: Arc<PodInfo>, budgets: &[Budget]) -> Decision {
+fn decide(
+    state: &mut State,
+    key: &Key,
+    pod: Arc<PodInfo>,
+    budgets: &[Budget],
+    mut passed: Option<Passed>,
+) -> Decision {
     let added = state.with_nominated(key, &pod);
-    let result = find(state, key, &pod);
+    let given = passed.as_mut().and_then(|it| it.preemption.take());
+    let result = match &passed {
+        Some(passed) => among(state, &pod, passed),
+        None => find(state, key, &pod),
+    };
     let preemption = match &result {
         Err(_) if victims_are_leaving(state, key, &pod) => None,
+        Err(_) if given.is_some() => given,
         Err(diagnosis) if diagnosis.nodes > 0 && pod.profile.preempts => {
             Some(preempt(&mut state.cluster, &pod, diagnosis, budgets))
         }
@@ -191,8 +232,16 @@ fn find(state: &State, key: &Key, pod: &PodInfo) -> Result<Choice, Diagnosis> {
     choice.map_or_else(|| evaluate(&state.cluster, pod, state.next_start), Ok)
 }
 
+/// The best of the nodes that extenders have left.
+fn among(state: &State, pod: &PodInfo, passed: &Passed) -> Result<Choice, Diagnosis> {
+    match choose(&state.cluster, pod, &passed.nodes, &passed.scores) {
+        Some(best) => Ok(Choice { best, asked: passed.asked, feasible: passed.nodes.len() }),
+        None => Err(extenders::gone(passed, |node| filter_node(&state.cluster, pod, node))),
+    }
+}
+
 /// Whether room is being made for the pod already, on the node that it was nominated for.
-fn victims_are_leaving(state: &State, key: &Key, pod: &PodInfo) -> bool {
+pub(crate) fn victims_are_leaving(state: &State, key: &Key, pod: &PodInfo) -> bool {
     let Some((node, _)) = state.nominated.get(key) else { return false };
     let there = state.cluster.node(node);
     let mut pods = there.into_iter().flat_map(NodeInfo::pods);

@@ -42,6 +42,8 @@ impl Event {
     fn may_help(self, plugin: Plugin) -> bool {
         use Plugin as P;
         match self {
+            // An extender does not say what could change its mind.
+            _ if plugin == P::Extender => true,
             Self::NodeAdded => true,
             Self::NodeChanged => plugin != P::NodePorts,
             Self::PodRemoved => matches!(

@@ -17,8 +17,5 @@ pub use self::{
     pod::{container_requests, pod_limits, pod_nonzero_requests, pod_requests},
     qos::{QosClass, qos_class},
     quantity::{Format, ParseQuantityError, Quantity},
-    quota::{
-        DEVICES_OF_CLASS, PodUsage, quota_covers, quota_covers_claim, quota_devices,
-        quota_has_scopes,
-    },
+    quota::{Counted, quota_kind},
 };

@@ -4,7 +4,9 @@
 //! where this one stopped. The share shrinks with size as upstream's `percentageOfNodesToScore`
 //! does by default.
 
-use crate::{Cluster, Diagnosis, Plugin, PodInfo, Verdict, filter::PodState, score};
+use std::collections::BTreeMap;
+
+use crate::{Cluster, Diagnosis, NodeInfo, Plugin, PodInfo, Verdict, filter::PodState, score};
 
 /// Below this number every node is asked (`minFeasibleNodesToFind`).
 const ASK_ALL: usize = 100;
@@ -19,8 +21,49 @@ pub struct Choice {
     pub feasible: usize,
 }
 
+/// The nodes that would do, by name, before one is chosen.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Feasible {
+    pub nodes: Vec<String>,
+    pub asked: usize,
+    /// What was said about those of the asked that would not.
+    pub refused: BTreeMap<String, Verdict>,
+}
+
 /// Asks the nodes of `cluster`, beginning with the one at `from`.
 pub fn evaluate(cluster: &Cluster, pod: &PodInfo, from: usize) -> Result<Choice, Diagnosis> {
+    let found = search(cluster, pod, from)?;
+    let (asked, feasible) = (found.asked, found.nodes.len());
+    Ok(Choice { best: best(cluster, pod, &found.nodes, &BTreeMap::new()), asked, feasible })
+}
+
+/// As [`evaluate`], for those who ask somebody else about the nodes before they choose.
+pub fn feasible(cluster: &Cluster, pod: &PodInfo, from: usize) -> Result<Feasible, Diagnosis> {
+    let found = search(cluster, pod, from)?;
+    let nodes = found.nodes.iter().map(|it| it.name.clone()).collect();
+    Ok(Feasible { nodes, asked: found.asked, refused: named(found.refused) })
+}
+
+/// The best of these nodes, as far as they do; `more` is added to the scores of some.
+pub fn choose(
+    cluster: &Cluster,
+    pod: &PodInfo,
+    nodes: &[String],
+    more: &BTreeMap<String, i64>,
+) -> Option<Vec<String>> {
+    let state = PodState::new(cluster, pod);
+    let known = nodes.iter().filter_map(|it| cluster.node(it));
+    let fit: Vec<_> = known.filter(|it| state.verdict(it) == Verdict::Fits).collect();
+    Some(best(cluster, pod, &fit, more)).filter(|it| !it.is_empty())
+}
+
+struct Found<'a> {
+    nodes: Vec<&'a NodeInfo>,
+    refused: Vec<(&'a NodeInfo, Verdict)>,
+    asked: usize,
+}
+
+fn search<'a>(cluster: &'a Cluster, pod: &PodInfo, from: usize) -> Result<Found<'a>, Diagnosis> {
     let nodes = cluster.nodes();
     let mut diagnosis = Diagnosis { nodes: nodes.len(), ..Diagnosis::default() };
     if let Some(prerequisite) = prerequisite(pod) {
@@ -29,32 +72,45 @@ pub fn evaluate(cluster: &Cluster, pod: &PodInfo, from: usize) -> Result<Choice,
     }
     let state = PodState::new(cluster, pod);
     let enough = enough(nodes.len(), pod.profile.percentage_of_nodes);
-    let (mut feasible, mut refused, mut asked) = (Vec::new(), Vec::new(), 0);
+    let mut found = Found { nodes: Vec::new(), refused: Vec::new(), asked: 0 };
     for step in 0..nodes.len() {
         let node = &nodes[(from + step) % nodes.len()];
-        asked += 1;
+        found.asked += 1;
         match state.verdict(node) {
-            Verdict::Fits => feasible.push(node),
-            verdict => refused.push((node, verdict)),
+            Verdict::Fits => found.nodes.push(node),
+            verdict => found.refused.push((node, verdict)),
         }
-        if feasible.len() >= enough {
+        if found.nodes.len() >= enough {
             break;
         }
     }
-    if feasible.is_empty() {
-        diagnosis.verdicts =
-            refused.into_iter().map(|(node, verdict)| (node.name.clone(), verdict)).collect();
+    if found.nodes.is_empty() {
+        diagnosis.verdicts = named(found.refused);
         return Err(diagnosis);
     }
-    let found = feasible.len();
-    if let [only] = feasible[..] {
-        return Ok(Choice { best: vec![only.name.clone()], asked, feasible: found });
+    Ok(found)
+}
+
+fn named(refused: Vec<(&NodeInfo, Verdict)>) -> BTreeMap<String, Verdict> {
+    refused.into_iter().map(|(node, verdict)| (node.name.clone(), verdict)).collect()
+}
+
+fn best(
+    cluster: &Cluster,
+    pod: &PodInfo,
+    nodes: &[&NodeInfo],
+    more: &BTreeMap<String, i64>,
+) -> Vec<String> {
+    if let [only] = nodes {
+        return vec![only.name.clone()];
     }
-    let scores = score::scores(cluster, pod, &feasible);
+    let mut scores = score::scores(cluster, pod, nodes);
+    for (node, score) in nodes.iter().zip(&mut scores).filter(|_| !more.is_empty()) {
+        *score = score.saturating_add(more.get(&node.name).copied().unwrap_or(0));
+    }
     let top = scores.iter().copied().max();
-    let best = feasible.iter().zip(scores).filter(|(_, it)| Some(*it) == top);
-    let best = best.map(|(node, _)| node.name.clone()).collect();
-    Ok(Choice { best, asked, feasible: found })
+    let best = nodes.iter().zip(scores).filter(|(_, it)| Some(*it) == top);
+    best.map(|(node, _)| node.name.clone()).collect()
 }
 
 /// The choice of one node, where it does.
@@ -124,6 +180,27 @@ mod tests {
             choice.best.contains(&"n199".to_owned()) && choice.best.contains(&"n49".to_owned())
         );
         assert!(!choice.best.contains(&"n100".to_owned()));
+    }
+
+    #[test]
+    fn of_the_nodes_that_are_left_the_best_is_chosen_by_all_scores_together() {
+        let mut cluster = Cluster::default();
+        for name in ["a", "b", "c"] {
+            cluster.set_node(&node(name, "4", "8Gi", 10));
+        }
+        cluster.set_node(&node("small", "1", "1Gi", 10));
+        let pod = pod(&requesting("2", "0"));
+        let found = feasible(&cluster, &pod, 0).unwrap();
+        assert_eq!((found.nodes.join(" "), found.asked), ("a b c".into(), 4));
+        assert_eq!(found.refused.keys().collect::<Vec<_>>(), ["small"]);
+        let names = |nodes: &[&str]| nodes.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let chosen = |nodes: &[&str], more: &[(&str, i64)]| {
+            let more = more.iter().map(|(node, score)| ((*node).to_owned(), *score)).collect();
+            choose(&cluster, &pod, &names(nodes), &more).map(|it| it.join(" "))
+        };
+        assert_eq!(chosen(&["a", "b"], &[("b", 1)]).as_deref(), Some("b"));
+        assert_eq!(chosen(&["a", "b"], &[("c", 100)]).as_deref(), Some("a b"));
+        assert_eq!(chosen(&["small", "gone"], &[]), None);
     }
 
     #[test]

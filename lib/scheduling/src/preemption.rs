@@ -38,10 +38,13 @@ pub enum Preemption {
     Futile(String),
 }
 
-struct Candidate {
-    node: String,
-    victims: Vec<Arc<PodInfo>>,
-    violations: usize,
+/// A node, and who would have to go from it.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    pub node: String,
+    pub victims: Vec<Arc<PodInfo>>,
+    /// How many of them a budget would keep.
+    pub violations: usize,
 }
 
 /// Decides for a pod that fits nowhere. `cluster` is as before when this returns.
@@ -51,8 +54,22 @@ pub fn preempt(
     diagnosis: &Diagnosis,
     budgets: &[Budget],
 ) -> Preemption {
+    match candidates(cluster, pod, diagnosis, budgets) {
+        Ok(candidates) => least(candidates),
+        Err(why) => Preemption::Futile(why),
+    }
+}
+
+/// The nodes from which pods could go, or why there are none, in upstream's words. `cluster` is as
+/// before when this returns.
+pub fn candidates(
+    cluster: &mut Cluster,
+    pod: &PodInfo,
+    diagnosis: &Diagnosis,
+    budgets: &[Budget],
+) -> Result<Vec<Candidate>, String> {
     if !pod.may_preempt {
-        return Preemption::Futile("not eligible due to preemptionPolicy=Never.".into());
+        return Err("not eligible due to preemptionPolicy=Never.".into());
     }
     let names: Vec<_> = cluster.nodes().iter().map(|it| it.name.clone()).collect();
     let (mut candidates, mut reasons) = (Vec::new(), Vec::new());
@@ -66,13 +83,19 @@ pub fn preempt(
             Err(why) => reasons.extend(why),
         }
     }
+    if candidates.is_empty() {
+        let nodes = diagnosis.nodes;
+        let reasons = histogram(reasons.into_iter());
+        return Err(format!("0/{nodes} nodes are available: {reasons}."));
+    }
+    Ok(candidates)
+}
+
+/// The candidate that loses least.
+pub fn least(candidates: Vec<Candidate>) -> Preemption {
     match candidates.into_iter().min_by_key(cost) {
         Some(it) => Preemption::Evict { node: it.node, victims: it.victims },
-        None => {
-            let nodes = diagnosis.nodes;
-            let reasons = histogram(reasons.into_iter());
-            Preemption::Futile(format!("0/{nodes} nodes are available: {reasons}."))
-        }
+        None => Preemption::Futile("no candidate node for preemption".into()),
     }
 }
 

@@ -24,10 +24,12 @@ pub enum Plugin {
     DynamicResources,
     PodTopologySpread,
     InterPodAffinity,
+    /// An extender of the scheduler, which is none of ours: not among [`Plugin::ALL`].
+    Extender,
 }
 
 impl Plugin {
-    /// All that there are.
+    /// All that are built in.
     pub const ALL: [Self; 13] = [
         Self::NodeUnschedulable,
         Self::NodeName,
@@ -79,6 +81,10 @@ pub enum Reason {
     PodAffinity,
     PodAntiAffinity,
     ExistingAntiAffinity,
+    /// In an extender's words.
+    Extender {
+        message: String,
+    },
 }
 
 impl Reason {
@@ -105,6 +111,7 @@ impl Reason {
             Self::PodAffinity | Self::PodAntiAffinity | Self::ExistingAntiAffinity => {
                 Plugin::InterPodAffinity
             }
+            Self::Extender { .. } => Plugin::Extender,
         }
     }
 }
@@ -142,6 +149,7 @@ impl fmt::Display for Reason {
             Self::ExistingAntiAffinity => {
                 "node(s) didn't satisfy existing pods anti-affinity rules"
             }
+            Self::Extender { message } => message,
         };
         f.write_str(text)
     }

@@ -3,6 +3,8 @@
 //! What is made counts as a whole, what is changed by how much more it takes: a Service that becomes
 //! one of another type, a claim that grows, a pod that is resized.
 //!
+//! What counts is `lib/resources`.
+//!
 //! Upstream: apiserver/pkg/admission/plugin/resourcequota.
 //! Deviation: usage is counted from the objects at each write instead of being kept in the
 //! quota's status; writes that count in a namespace with quotas take turns until they are stored.
@@ -17,11 +19,11 @@ use std::{collections::HashMap, sync::Arc};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ResourceQuotaSpec;
 use parking_lot::Mutex;
-use resources::{Quantity, quota_has_scopes};
+use resources::{Counted, Quantity};
 use serde_json::Value;
 use tokio::sync::OwnedMutexGuard;
 
-use self::usage::{Counted, missing};
+use self::usage::{Stored, missing};
 use super::{Attributes, Operation};
 use crate::{
     authz::{Objects, text},
@@ -84,7 +86,11 @@ pub(super) fn check(
         return Ok(());
     }
     let kind = attributes.info.group_resource();
-    let request = Request { objects, attributes, object, kind: &kind, now };
+    let Some(new) = Stored::read(&kind, object) else { return Ok(()) };
+    let old = attributes.old.and_then(|it| Stored::read(&kind, it));
+    let old = old.as_ref().map(|it| it.counted(now));
+    let new = new.counted(now);
+    let request = Request { objects, attributes, object, kind: &kind, new, old, now };
     for quota in objects.list("resourcequotas", &attributes.info.namespace) {
         request.check(&quota)?;
     }
@@ -97,6 +103,8 @@ struct Request<'a> {
     attributes: &'a Attributes<'a>,
     object: &'a Value,
     kind: &'a str,
+    new: Counted<'a>,
+    old: Option<Counted<'a>>,
     now: Timestamp,
 }
 
@@ -111,23 +119,21 @@ struct Asked<'a> {
 impl Request<'_> {
     fn check(&self, quota: &Value) -> Result<(), Status> {
         let name = text(quota, "/metadata/name");
-        let scoped = scoped(quota);
-        if !self.counted(self.object).is_in(scoped.as_ref()) {
-            return Ok(());
-        }
+        let Some(spec) = spec(quota).filter(|it| self.new.is_in(it)) else { return Ok(()) };
         let hard = hard(quota);
         let open = missing(self.kind, self.object, hard.iter().map(|(name, _)| *name));
         if !open.is_empty() {
             let why = format!("failed quota: {name}: must specify {open}");
             return Err(self.attributes.forbidden(self.object, &why));
         }
-        let mut asked = self.asked(&hard, scoped.as_ref());
+        let mut asked = self.asked(&hard, &spec);
         if asked.is_empty() {
             return Ok(());
         }
         for object in self.objects.list(self.kind, &self.attributes.info.namespace) {
-            let object = self.counted(&object);
-            if object.is_in(scoped.as_ref()) {
+            let Some(object) = Stored::read(self.kind, &object) else { continue };
+            let object = object.counted(self.now);
+            if object.is_in(&spec) {
                 for it in &mut asked {
                     it.used = it.used.plus(object.amount(it.resource).unwrap_or(Quantity::ZERO));
                 }
@@ -150,22 +156,13 @@ impl Request<'_> {
         Err(self.attributes.forbidden(self.object, &why))
     }
 
-    fn counted<'a>(&'a self, object: &'a Value) -> Counted<'a> {
-        Counted::of(self.kind, object, self.now)
-    }
-
     /// Less what the object takes already, where the quota counts it as it was.
-    fn asked<'a>(
-        &self,
-        hard: &[(&'a str, Quantity)],
-        scoped: Option<&ResourceQuotaSpec>,
-    ) -> Vec<Asked<'a>> {
-        let new = self.counted(self.object);
-        let old = self.attributes.old.map(|it| self.counted(it)).filter(|it| it.is_in(scoped));
+    fn asked<'a>(&self, hard: &[(&'a str, Quantity)], quota: &ResourceQuotaSpec) -> Vec<Asked<'a>> {
+        let old = self.old.as_ref().filter(|it| it.is_in(quota));
         let mut asked = Vec::new();
         for (resource, limit) in hard {
-            let Some(wanted) = new.amount(resource) else { continue };
-            let had = old.as_ref().and_then(|it| it.amount(resource)).unwrap_or(Quantity::ZERO);
+            let Some(wanted) = self.new.amount(resource) else { continue };
+            let had = old.and_then(|it| it.amount(resource)).unwrap_or(Quantity::ZERO);
             if wanted > had {
                 let (requested, used) = (wanted.minus(had), Quantity::ZERO);
                 asked.push(Asked { resource, limit: *limit, requested, used });
@@ -182,8 +179,6 @@ fn hard(quota: &Value) -> Vec<(&str, Quantity)> {
     all.filter_map(|(name, limit)| Some((name.as_str(), limit.as_str()?.parse().ok()?))).collect()
 }
 
-/// The quota, where it is limited to some pods.
-fn scoped(quota: &Value) -> Option<ResourceQuotaSpec> {
-    let spec = serde_json::from_value(quota.get("spec")?.clone()).ok()?;
-    Some(spec).filter(quota_has_scopes)
+fn spec(quota: &Value) -> Option<ResourceQuotaSpec> {
+    serde_json::from_value(quota.get("spec")?.clone()).ok()
 }

@@ -13,6 +13,7 @@ use crate::{
     decode::{self, FieldValidation},
     defaults,
     managed_fields::entries,
+    metrics::Metrics,
     resources::{Catalog, Resource},
     server::Call,
     status::Status,
@@ -21,6 +22,7 @@ use crate::{
 /// What does not change while all are asked about one request.
 pub(super) struct Round<'a> {
     pub(super) context: &'a Context,
+    pub(super) metrics: &'a Metrics,
     pub(super) catalog: &'a Arc<Catalog>,
     pub(super) resource: &'a Arc<Resource>,
     pub(super) attributes: &'a Attributes<'a>,
@@ -36,6 +38,7 @@ impl<'a> Round<'a> {
     ) -> Result<Self, Status> {
         Ok(Self {
             context: &call.server.admission,
+            metrics: &call.server.metrics,
             catalog,
             resource: &call.resource,
             attributes,

@@ -23,6 +23,7 @@ use std::sync::Arc;
 use futures::future;
 use parking_lot::Mutex;
 use serde_json::Value;
+use tokio::time::Instant;
 use transport::Place;
 
 use self::configuration::Configurations;
@@ -31,7 +32,7 @@ use super::{
     Attributes, Context, Operation,
     expressions::{Authority, Facts},
     matching::Asked,
-    round::Round,
+    round::{self, Round},
 };
 use crate::{decode, json_patches, resources::Resource, server::Call, status::Status};
 
@@ -97,7 +98,7 @@ pub(super) async fn mutate(
     let catalog = call.server.catalog();
     let round = Round::of(call, &catalog, attributes)?;
     for (index, webhook) in known.mutating.iter().enumerate() {
-        let Some(is_changed) = round.ask(webhook, new, warnings).await? else { continue };
+        let Some(is_changed) = round.ask("admit", webhook, new, warnings).await? else { continue };
         asked.is_changed |= is_changed;
         if webhook.is_reinvoked {
             asked.again.push((index, new.clone()));
@@ -123,7 +124,7 @@ pub(super) async fn mutate_again(
     let round = Round::of(call, &catalog, attributes)?;
     for (index, left) in asked.again {
         if let Some(webhook) = known.mutating.get(index).filter(|_| left != *new) {
-            round.ask(webhook, new, warnings).await?;
+            round.ask("admit", webhook, new, warnings).await?;
         }
     }
     Ok(())
@@ -144,7 +145,7 @@ pub(super) async fn validate(
     let round = Round::of(call, &catalog, attributes)?;
     let asking = known.validating.iter().map(|webhook| async {
         let (mut object, mut warnings) = (new.clone(), Vec::new());
-        round.ask(webhook, &mut object, &mut warnings).await.map(|_| warnings)
+        round.ask("validating", webhook, &mut object, &mut warnings).await.map(|_| warnings)
     });
     Ok(future::try_join_all(asking).await?.concat())
 }
@@ -158,6 +159,7 @@ impl Round<'_> {
     /// not asked.
     async fn ask(
         &self,
+        step: &'static str,
         webhook: &configuration::Webhook,
         object: &mut Value,
         warnings: &mut Vec<String>,
@@ -174,7 +176,11 @@ impl Round<'_> {
                 webhook.name
             )));
         }
+        let begun = Instant::now();
         let answered = client::call(self.context, webhook, request).await;
+        let is_refused = answered.as_ref().is_ok_and(|it| it.refusal.is_some());
+        let operation = round::word(self.attributes.operation);
+        self.metrics.webhook(&webhook.name, step, operation, is_refused, begun.elapsed());
         let answer = match answered {
             Ok(answer) => answer,
             Err(error) => {

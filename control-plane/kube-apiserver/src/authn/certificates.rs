@@ -26,6 +26,8 @@ pub(super) struct Known {
     pub(super) common_name: String,
     /// `None`: it names nobody.
     pub(super) user: Option<UserInfo>,
+    /// When the peer's own is over.
+    pub(super) ends_at: Option<Timestamp>,
     while_at: Range<Timestamp>,
 }
 
@@ -53,6 +55,7 @@ impl Certificates {
             }),
             common_name: pki::subject(certificate).map(|it| it.common_name).unwrap_or_default(),
             user: certificate_user(certificate).ok(),
+            ends_at: pki::validity(certificate).ok().map(|it| *it.end()),
             while_at: around(peer, certificate, now),
         });
         let mut all = self.0.lock();

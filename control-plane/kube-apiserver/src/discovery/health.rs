@@ -64,7 +64,7 @@ pub(super) async fn all(server: &Server, name: &str, query: &str) -> Response<Bo
     for check in checks(name) {
         let found = if excluded.remove(check) {
             "[+]{} excluded: ok\n"
-        } else if passes(server, check).await {
+        } else if passes(server, name, check).await {
             "[+]{} ok\n"
         } else {
             is_well = false;
@@ -98,7 +98,7 @@ pub(super) async fn one(
     if !checks(name).any(|it| it == check) {
         return Err(Status::no_such_path());
     }
-    let is_well = passes(server, check).await;
+    let is_well = passes(server, name, check).await;
     let mut response =
         plain(if is_well { "ok" } else { "internal server error: reason withheld\n" });
     if !is_well {
@@ -113,12 +113,19 @@ fn checks(name: &str) -> impl Iterator<Item = &'static str> {
     CHECKS.iter().chain(of_readyz).chain(&STARTED).chain(&MAINTAINED).copied()
 }
 
-async fn passes(server: &Server, check: &str) -> bool {
-    match check {
+/// What comes of a check; it is counted for `/metrics/slis`.
+async fn passes(server: &Server, endpoint: &str, check: &str) -> bool {
+    let is_well = match check {
         "etcd" | "etcd-readiness" => stores(server).await,
         _ if MAINTAINED.contains(&check) => server.is_maintained.load(Ordering::Relaxed),
         _ => true,
+    };
+    let endpoint = ["healthz", "livez", "readyz"].into_iter().find(|it| *it == endpoint);
+    let check = checks("readyz").find(|it| *it == check);
+    if let (Some(endpoint), Some(check)) = (endpoint, check) {
+        server.metrics.checked(check, endpoint, is_well);
     }
+    is_well
 }
 
 /// Whether the store can be written.

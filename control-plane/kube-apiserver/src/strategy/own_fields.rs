@@ -1,7 +1,7 @@
 //! Fields that a type's strategy fills in, beyond its status.
 //!
 //! Upstream: `PrepareForCreate` and `PrepareForUpdate` in pkg/registry/{apps/daemonset,
-//! core/persistentvolume,core/persistentvolumeclaim,core/namespace}; `NormalizeDataSources` in
+//! apps/statefulset,core/persistentvolume,core/persistentvolumeclaim,core/namespace}; `NormalizeDataSources` in
 //! pkg/api/persistentvolumeclaim.
 
 use api_kube::finalizers;
@@ -40,6 +40,20 @@ pub(super) fn hold_namespace(namespace: &mut Value) {
         Some(all) if all.contains(&own) => {}
         Some(all) => all.push(own),
         None => namespace["spec"]["finalizers"] = json!([own]),
+    }
+}
+
+/// `maxUnavailable` of a StatefulSet is behind a switch that is off in 1.36: nobody sets it who had
+/// not.
+///
+/// Upstream: `dropStatefulSetDisabledFields`, feature `MaxUnavailableStatefulSet`.
+pub(super) fn drop_max_unavailable(old: Option<&Value>, stateful_set: &mut Value) {
+    let at = "/spec/updateStrategy/rollingUpdate";
+    let had = old.and_then(|it| it.pointer(at)).is_some_and(|it| !it["maxUnavailable"].is_null());
+    if let Some(rolling) = stateful_set.pointer_mut(at).and_then(Value::as_object_mut)
+        && !had
+    {
+        rolling.remove("maxUnavailable");
     }
 }
 
@@ -124,6 +138,18 @@ mod tests {
         let mut other = json!({ "metadata": {}, "spec": { "template": { "a": 2 } } });
         next_template(&first, &mut other);
         assert_eq!(template_generation(&other), 2);
+    }
+
+    #[test]
+    fn what_a_set_lets_be_unavailable_is_kept_only_where_it_was_before() {
+        let set = |rolling: Value| json!({ "spec": { "updateStrategy": rolling } });
+        let with = set(json!({ "rollingUpdate": { "partition": 1, "maxUnavailable": 2 } }));
+        let without = set(json!({ "rollingUpdate": { "partition": 1 } }));
+        for (old, kept) in [(None, &without), (Some(&without), &without), (Some(&with), &with)] {
+            let mut new = with.clone();
+            drop_max_unavailable(old, &mut new);
+            assert_eq!(new, *kept, "{old:?}");
+        }
     }
 
     #[test]

@@ -77,7 +77,7 @@ async fn charge(call: &Call, pod: &Value, is_dry_run: bool) -> Result<(), Status
         let name = meta(pod, "name");
         budget["status"]["disruptedPods"][name] = timestamp(call.server.clock.now()).into();
         let txn = Txn::update(&*record.key, record.mod_revision, registry::encode(&budget));
-        match write::commit(call, txn).await {
+        match write::commit(call, "update", txn).await {
             Ok(_) => return Ok(()),
             Err(Refused::Changed) => {}
             Err(Refused::Failed(status)) => return Err(status),
@@ -186,7 +186,7 @@ async fn mark_disrupted(call: &Call, key: &str, options: &mut Options) -> Result
         });
         crate::conditions::set(&mut pod, condition, &call.now());
         let txn = Txn::update(key, record.mod_revision, registry::encode(&pod));
-        match write::commit(call, txn).await {
+        match write::commit(call, "update", txn).await {
             Ok(revision) => {
                 if let Some(version) = &mut options.version {
                     *version = revision.to_string();

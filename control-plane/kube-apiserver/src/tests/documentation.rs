@@ -43,7 +43,7 @@ const DIFFERENCES: &[(&str, &str, &str)] = &[
         "prioritylevelconfigurations",
         "a flow has one queue, a request one seat",
     ),
-    ("networking.k8s.io", "servicecidrs", "ready at once; of the configured range's family"),
+    ("networking.k8s.io", "servicecidrs", "of the configured range's family"),
     (
         "resource.k8s.io",
         "resourceclaims",

@@ -48,28 +48,30 @@ async fn the_configured_range_is_an_object_and_so_is_the_servers_own_address() {
 }
 
 #[tokio::test]
-async fn addresses_come_from_a_range_that_was_added_and_hold_it_when_it_is_deleted() {
+async fn addresses_come_from_a_range_that_was_added_until_it_is_not_ready() {
     let cluster = Cluster::start().await;
     let asked = || service("a", Some("203.0.113.10"));
     let (code, refused) = cluster.post(SERVICES, asked()).await;
     assert_eq!(code, 422, "{refused}");
     let range = json!({"metadata": {"name": "more"}, "spec": {"cidrs": ["203.0.113.0/24"]}});
-    assert_eq!(cluster.post(RANGES, range).await.0, 201);
+    let (code, range) = cluster.post(RANGES, range).await;
+    assert_eq!(code, 201, "{range}");
+    assert_eq!(range["status"]["conditions"], Value::Null, "{range}");
     let (code, made) = cluster.post(SERVICES, asked()).await;
     assert_eq!(code, 201, "{made}");
-    cluster.delete(&format!("{RANGES}/more")).await;
-    let services = &cluster.api.server.services;
-    services.let_ranges_go().await.unwrap();
-    let held = cluster.get(&format!("{RANGES}/more")).await;
-    assert_eq!(held["status"]["conditions"][0]["reason"], "Terminating", "{held}");
+    let not_ready = json!({"status": {"conditions": [{"type": "Ready", "status": "False",
+        "reason": "Terminating", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}]}});
+    let status = format!("{RANGES}/more/status");
+    let (code, told) = cluster.patch(&status, "merge-patch+json", not_ready).await;
+    assert_eq!(code, 200, "{told}");
     let (code, _) = cluster.post(SERVICES, service("b", Some("203.0.113.11"))).await;
-    assert_eq!(code, 422, "what is going gives nothing out");
+    assert_eq!(code, 422, "what is not ready gives nothing out");
     let label = json!({"metadata": {"labels": {"a": "b"}}});
     let (code, patched) = cluster.patch(&format!("{SERVICES}/a"), "merge-patch+json", label).await;
     assert_eq!(code, 200, "what has its address keeps it: {patched}");
     assert_eq!(patched["spec"]["clusterIP"], "203.0.113.10");
-    cluster.delete(&format!("{SERVICES}/a")).await;
-    services.let_ranges_go().await.unwrap();
+    // Nobody holds it here: that is the controllers' business.
+    cluster.delete(&format!("{RANGES}/more")).await;
     assert_eq!(cluster.get(&format!("{RANGES}/more")).await["code"], 404);
 }
 

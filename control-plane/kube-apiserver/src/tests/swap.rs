@@ -7,6 +7,7 @@
 mod controller_manager;
 mod controllers;
 mod kubelet;
+mod kubelet_volumes;
 mod node_certificates;
 mod proxy;
 mod recorders;

@@ -104,7 +104,7 @@ async fn store(call: &mut Call, name: &str, mut object: Value) -> Result<bytes::
         let stored = registry::encode(&stored);
         let mut txn = Txn::create(&*key, stored.clone());
         claims.join(&mut txn);
-        match write::commit(call, txn).await {
+        match write::commit(call, "create", txn).await {
             Ok(revision) => {
                 call.server.after_write(&resource);
                 return Ok(write::shown(call, &object, &stored, revision));

@@ -229,7 +229,7 @@ pub(crate) async fn delete_one(
                 (txn, record.value.to_vec())
             }
         };
-        match write::commit(call, txn).await {
+        match write::commit(call, "delete", txn).await {
             Ok(revision) => {
                 let is_gone = plan == Plan::Remove;
                 call.server.after_write(&resource);

@@ -183,7 +183,7 @@ async fn apply(
     if strategy::is_finished(resource, &new) {
         let mut txn = Txn::delete(key, record.mod_revision);
         call.server.services.released_by(resource, old).join(&mut txn);
-        let revision = write::commit(call, txn).await?;
+        let revision = write::commit(call, "update", txn).await?;
         call.server.after_write(resource);
         if resource.custom.as_ref().is_some_and(|it| it.is_ending) {
             custom_resources::finish(&call.server, &resource.group, &resource.plural).await;
@@ -192,7 +192,7 @@ async fn apply(
     }
     let mut txn = Txn::update(key, record.mod_revision, stored.clone());
     claims.join(&mut txn);
-    let revision = write::commit(call, txn).await?;
+    let revision = write::commit(call, "update", txn).await?;
     call.server.after_write(resource);
     Ok(write::shown(call, &new, &stored, revision))
 }

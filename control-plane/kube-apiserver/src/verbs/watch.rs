@@ -7,7 +7,15 @@
 
 mod converted;
 
-use std::{collections::VecDeque, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use api_kube::annotations::INITIAL_EVENTS_END;
 use bytes::{Bytes, BytesMut};
@@ -65,6 +73,8 @@ struct Stream {
     last_bookmark: u64,
     /// Nothing comes after what was told last.
     is_over: bool,
+    /// How many events were sent, of this resource's watches together.
+    sent: Arc<AtomicU64>,
 }
 
 pub(crate) async fn watch(call: &Call) -> Result<Answer, Status> {
@@ -166,6 +176,7 @@ async fn open(call: &Call, selection: Selection) -> Result<Stream, Status> {
         // None is of an older revision than where the watch began.
         last_bookmark: from.saturating_sub(1),
         is_over: false,
+        sent: call.server.metrics.watched(&call.resource),
     })
 }
 
@@ -304,6 +315,7 @@ impl Stream {
 
     /// Nothing follows what could not be told: the client would believe that it knows all.
     fn push(&mut self, chunk: &mut BytesMut, kind: &str, object: &[u8]) {
+        self.sent.fetch_add(1, Ordering::Relaxed);
         if self.accept.format != Format::Protobuf {
             return push_line(chunk, kind, object);
         }

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use http::header;
 use mvcc::{CommitError, Txn};
 use serde_json::Value;
+use tokio::time::Instant;
 
 use crate::{
     convert,
@@ -45,9 +46,12 @@ pub(crate) enum Refused {
     Failed(Status),
 }
 
-/// Commits, and returns the revision.
-pub(crate) async fn commit(call: &Call, txn: Txn) -> Result<u64, Refused> {
-    call.server.store.commit(txn).await.map_err(|error| match error {
+/// Commits, and returns the revision; `operation` is what upstream's metrics call it.
+pub(crate) async fn commit(call: &Call, operation: &'static str, txn: Txn) -> Result<u64, Refused> {
+    let begun = Instant::now();
+    let committed = call.server.store.commit(txn).await;
+    call.server.metrics.stored(operation, &call.resource, begun.elapsed());
+    committed.map_err(|error| match error {
         CommitError::Conflict { .. } => Refused::Changed,
         CommitError::Append { source } => {
             tracing::error!(error = %telemetry::chain(&source), "a write could not be stored");

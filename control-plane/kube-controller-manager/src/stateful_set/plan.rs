@@ -2,7 +2,8 @@
 //!
 //! With `OrderedReady` one step at a time, from the lowest ordinal up, and from the highest down;
 //! with `Parallel` all at once. An update replaces members from the highest down to the partition,
-//! each after the one before serves, or as many at once as `maxUnavailable` lets.
+//! each after the one before serves. `maxUnavailable` changes nothing: upstream's switch for it is off
+//! in 1.36.
 //!
 //! Upstream: `stateful_set_control.go` (`updateStatefulSet`).
 
@@ -17,7 +18,6 @@ use k8s_openapi::api::{
 
 use super::pod;
 use crate::{
-    deployment::{Round, scaled},
     pods,
     revisions::{HASH_LABEL, History},
 };
@@ -193,45 +193,8 @@ impl<'a> Observed<'a> {
         unhealthy.first().copied()
     }
 
-    /// How many members may be down for an update, where the set says so.
-    fn max_unavailable(&self) -> Option<i32> {
-        let strategy = self.set.spec.as_ref()?.update_strategy.as_ref()?;
-        let limit = strategy.rolling_update.as_ref()?.max_unavailable.as_ref()?;
-        Some(scaled(limit, self.replicas(), Round::Down).max(1))
-    }
-
-    fn roll(&self, plan: &mut Plan) {
-        match self.max_unavailable() {
-            None => self.roll_one(plan),
-            Some(limit) => self.roll_several(plan, limit),
-        }
-    }
-
-    /// Members of the old revision from the highest down; of those that serve, as many as may be down
-    /// beside those that do not.
-    fn roll_several(&self, plan: &mut Plan, limit: i32) {
-        let lowest = self.first() + self.partition().unwrap_or(0);
-        let is_old = |pod: &Pod| self.revision_of(pod) != self.update;
-        let has_place = self.members.range(self.first()..self.last());
-        let down = has_place.clone().filter(|(_, it)| !self.is_healthy(it)).count();
-        let mut left = limit - i32::try_from(down).unwrap_or(i32::MAX);
-        for (_, pod) in has_place.rev().take_while(|(ordinal, _)| **ordinal >= lowest) {
-            if !is_old(pod) || object::is_terminating(&**pod) {
-                continue;
-            }
-            // What does not serve anyway takes nobody's turn.
-            if self.is_healthy(pod) {
-                if left <= 0 {
-                    continue;
-                }
-                left -= 1;
-            }
-            plan.delete.push(pod.clone());
-        }
-    }
-
     /// The highest member of an old revision, once those above it serve.
-    fn roll_one(&self, plan: &mut Plan) {
+    fn roll(&self, plan: &mut Plan) {
         let lowest = self.first() + self.partition().unwrap_or(0);
         for ordinal in (lowest.max(self.first())..self.last()).rev() {
             let Some(pod) = self.members.get(&ordinal) else { return };

@@ -7,7 +7,10 @@ use std::path::Path;
 use component_config::unknown_fields;
 use serde_json::{Value, json};
 
-use super::{API_VERSION, Configuration, KIND, PluginConfig, PluginEntry, ProfileConfig};
+use super::{
+    API_VERSION, Configuration, KIND, PluginConfig, PluginEntry, ProfileConfig,
+    extender::{ExtenderConfig, ExtenderManagedResource, ExtenderTlsConfig},
+};
 
 /// Why a configuration is refused.
 #[derive(Debug, thiserror::Error)]
@@ -89,6 +92,20 @@ fn unknown(written: &Value) -> Vec<String> {
             }
         }
     }
+    for (at, written) in items(&written["extenders"], "extenders") {
+        let known = json!(ExtenderConfig {
+            tls_config: Some(ExtenderTlsConfig::default()),
+            ..ExtenderConfig::default()
+        });
+        let fields = unknown_fields(written, &known, &["managedResources"]);
+        found.extend(fields.into_iter().map(|it| format!("{at}.{it}")));
+        let path = format!("{at}.managedResources");
+        for (at, resource) in items(&written["managedResources"], &path) {
+            let known = json!(ExtenderManagedResource::default());
+            let fields = unknown_fields(resource, &known, &[]);
+            found.extend(fields.into_iter().map(|it| format!("{at}.{it}")));
+        }
+    }
     found
 }
 
@@ -128,14 +145,18 @@ mod tests {
     fn a_field_that_nobody_knows_is_refused_wherever_it_is() {
         let text = format!(
             "{HEAD}profile: []\nprofiles:\n- schedulername: a\n- pluginConfig:\n  - arg: 1\n  \
-             plugins:\n    score:\n      enabled:\n      - weigth: 2\n    scores: {{}}\n"
+             plugins:\n    score:\n      enabled:\n      - weigth: 2\n    scores: {{}}\n\
+             extenders:\n- urlPrefix: a\n  tlsConfig: {{ secure: true }}\n  managedResources: [{{ \
+             resource: a }}]\n"
         );
         assert_eq!(
             parse(&text).unwrap_err().to_string(),
             "strict decoding error: unknown field \"profile\", unknown field \
              \"profiles[0].schedulername\", unknown field \"profiles[1].plugins.scores\", unknown field \
              \"profiles[1].pluginConfig[0].arg\", unknown field \
-             \"profiles[1].plugins.score.enabled[0].weigth\""
+             \"profiles[1].plugins.score.enabled[0].weigth\", unknown field \
+             \"extenders[0].tlsConfig.secure\", unknown field \
+             \"extenders[0].managedResources[0].resource\""
         );
     }
 

@@ -3,6 +3,8 @@
 //! Upstream: `pkg/scheduler/apis/config/validation`.
 //! Deviation: the terms of `addedAffinity` are not looked into; one that is malformed selects nothing.
 
+mod extender;
+
 use std::fmt::Display;
 
 use component_config::duration::SignedGoDuration as GoDuration;
@@ -42,9 +44,7 @@ pub fn check(config: &Configuration) -> Result<(), ConfigError> {
         let why = "must be greater than or equal to PodInitialBackoffSeconds";
         errors.invalid("podMaxBackoffSeconds", last, why);
     }
-    if !config.extenders.is_empty() {
-        errors.0.push("extenders: Forbidden: extenders are not supported".to_owned());
-    }
+    extender::check(&mut errors, &config.extenders);
     match errors.0.len() {
         0 => Ok(()),
         1 => Err(ConfigError::Invalid { message: errors.0.remove(0) }),
@@ -355,10 +355,6 @@ mod tests {
             told(json!({ "leaderElection": { "leaseDuration": "5s" } })),
             "leaderElection.leaseDuration: Invalid value: 10s: LeaseDuration must be greater than \
              RenewDeadline"
-        );
-        assert_eq!(
-            told(json!({ "extenders": [{ "urlPrefix": "http://x" }] })),
-            "extenders: Forbidden: extenders are not supported"
         );
     }
 

@@ -1,4 +1,4 @@
-//! What quotas count, of one object and of a write.
+//! What quotas let in.
 
 use serde_json::json;
 
@@ -10,10 +10,6 @@ use crate::{
 
 fn now() -> Timestamp {
     "2026-01-01T00:00:00Z".parse().unwrap()
-}
-
-fn amount(kind: &str, object: &Value, resource: &str) -> Option<String> {
-    Counted::of(kind, object, now()).amount(resource).map(|it| it.to_string())
 }
 
 /// A namespace with one quota and these objects.
@@ -49,68 +45,6 @@ fn service(kind: &str, more: Value) -> Value {
 
 fn pod(cpu: &str) -> Value {
     json!({"spec": {"containers": [{"name": "c", "resources": {"requests": {"cpu": cpu}}}]}})
-}
-
-#[test]
-fn a_service_takes_ports_of_nodes_and_balancers_by_its_type() {
-    let without = json!({"allocateLoadBalancerNodePorts": false});
-    let one = json!({"allocateLoadBalancerNodePorts": false,
-        "ports": [{"port": 1, "nodePort": 30000}, {"port": 2}]});
-    for (service, ports, balancers) in [
-        (service("ClusterIP", json!({})), "0", "0"),
-        (service("NodePort", json!({})), "2", "0"),
-        (service("LoadBalancer", json!({})), "2", "1"),
-        (service("LoadBalancer", without), "0", "1"),
-        (service("LoadBalancer", one), "1", "1"),
-    ] {
-        let found = |name| amount("services", &service, name);
-        assert_eq!(found("services.nodeports").as_deref(), Some(ports), "{service}");
-        assert_eq!(found("services.loadbalancers").as_deref(), Some(balancers), "{service}");
-        assert_eq!(found("services").as_deref(), Some("1"));
-        assert_eq!(found("count/services").as_deref(), Some("1"));
-        assert_eq!(found("pods"), None);
-    }
-}
-
-#[test]
-fn a_claim_takes_storage_also_of_its_class() {
-    let claim = json!({"spec": {"storageClassName": "gold",
-        "resources": {"requests": {"storage": "1Gi"}}}});
-    let found = |name: &str| amount("persistentvolumeclaims", &claim, name);
-    assert_eq!(found("requests.storage").as_deref(), Some("1Gi"));
-    let of =
-        |class: &str, what: &str| found(&format!("{class}.storageclass.storage.k8s.io/{what}"));
-    assert_eq!(of("gold", "requests.storage").as_deref(), Some("1Gi"));
-    assert_eq!(of("gold", "persistentvolumeclaims").as_deref(), Some("1"));
-    assert_eq!(of("bronze", "persistentvolumeclaims"), None);
-    let mut shrinking = claim.clone();
-    shrinking["status"] = json!({"allocatedResources": {"storage": "2Gi"}});
-    let found = amount("persistentvolumeclaims", &shrinking, "requests.storage");
-    assert_eq!(found.as_deref(), Some("2Gi"), "what was given is not given back yet");
-}
-
-#[test]
-fn a_pod_that_has_ended_is_counted_as_an_object_and_takes_nothing() {
-    let mut pod = json!({"spec": {
-        "initContainers": [
-            {"name": "s", "restartPolicy": "Always", "resources": {"requests": {"cpu": "100m"}}},
-        ],
-        "containers": [{"name": "c", "resources": {"requests": {"cpu": "500m",
-            "example.com/dongle": "2"}, "limits": {"example.com/dongle": "2"}}}],
-        "overhead": {"cpu": "50m"},
-    }});
-    let found = |pod: &Value, name| amount("pods", pod, name).unwrap_or_default();
-    assert_eq!(found(&pod, "requests.cpu"), "650m", "with its sidecar and its overhead");
-    assert_eq!(found(&pod, "requests.example.com/dongle"), "2");
-    assert_eq!(found(&pod, "pods"), "1");
-    let running = pod.clone();
-    pod["status"] = json!({"phase": "Succeeded"});
-    let mut stuck = running;
-    stuck["metadata"] = json!({"deletionTimestamp": "2025-12-31T23:59:59Z"});
-    for pod in [pod, stuck] {
-        let all = ["requests.cpu", "pods", "count/pods"].map(|it| found(&pod, it));
-        assert_eq!(all, ["0", "0", "1"]);
-    }
 }
 
 #[test]
@@ -159,4 +93,35 @@ fn every_container_says_what_a_quota_of_cpu_and_memory_wants_said() {
     );
     pod["spec"]["resources"] = json!({"requests": {"cpu": "1"}, "limits": {"memory": "1Gi"}});
     assert_eq!(told(&memory, "pods", None, &pod), "", "it is said of the whole pod");
+}
+
+#[test]
+fn pods_that_have_ended_leave_room_for_others() {
+    let ended = |status: Value| {
+        let mut pod = pod("1");
+        pod["status"] = status;
+        pod
+    };
+    let hard = json!({"requests.cpu": "1"});
+    for (phase, told_of) in [("Succeeded", ""), ("Running", "exceeded quota: q")] {
+        let memory = memory(&hard, "pods", &[ended(json!({"phase": phase}))]);
+        let told = told(&memory, "pods", None, &pod("1"));
+        assert_eq!(told.is_empty(), told_of.is_empty(), "{told}");
+        assert!(told.contains(told_of), "{told}");
+    }
+}
+
+#[test]
+fn a_claims_growth_counts_from_what_it_was_given() {
+    let claim = |asked: &str| {
+        json!({"spec": {"resources": {"requests": {"storage": asked}}},
+            "status": {"allocatedResources": {"storage": "3Gi"}}})
+    };
+    let old = claim("1Gi");
+    let kind = "persistentvolumeclaims";
+    let memory = memory(&json!({"requests.storage": "3Gi"}), kind, std::slice::from_ref(&old));
+    let path = "persistentvolumeclaims/o0";
+    assert_eq!(told(&memory, path, Some(&old), &claim("2Gi")), "");
+    let more = told(&memory, path, Some(&old), &claim("4Gi"));
+    assert!(more.contains("requested: requests.storage=1Gi, used: requests.storage=3Gi"), "{more}");
 }

@@ -3,6 +3,7 @@
 use super::*;
 
 const PODS: &str = "/api/v1/namespaces/default/pods";
+const TRUST: &str = "extension-apiserver-authentication";
 const CLAIMS: &str = "/apis/resource.k8s.io/v1/namespaces/default/resourceclaims";
 
 /// What its plug-ins and its queue follow; a finished pod is not among the pods.
@@ -165,16 +166,22 @@ async fn the_scheduler_of_upstream_allocates_a_claim_and_keeps_it_for_a_pod() {
     assert_eq!(kept["status"]["reservedFor"][0]["name"], "a");
 }
 
-#[tokio::test]
-async fn the_scheduler_of_upstream_asks_who_scrapes_it_and_whether_that_is_allowed() {
+#[tokio::test(start_paused = true)]
+async fn the_scheduler_and_the_controller_manager_of_upstream_ask_who_scrapes_them() {
     let cluster = cluster().await;
-    let scheduler = Component::new(&cluster, "system:kube-scheduler");
+    for name in ["system:kube-scheduler", "system:kube-controller-manager"] {
+        asks_who_scrapes_it(&Component::new(&cluster, name)).await;
+    }
+}
+
+/// Whose token it is, whether they may, and whose certificates are good.
+async fn asks_who_scrapes_it(component: &Component<'_>) {
     let review = json!({
         "apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "metadata": {},
         "spec": {"token": "nobody's"},
     });
     let path = "/apis/authentication.k8s.io/v1/tokenreviews";
-    let answer = done(scheduler.write("POST", path, &review).await);
+    let answer = done(component.write("POST", path, &review).await);
     assert_ne!(answer["status"]["authenticated"], true);
     let review = json!({
         "apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "metadata": {},
@@ -185,9 +192,11 @@ async fn the_scheduler_of_upstream_asks_who_scrapes_it_and_whether_that_is_allow
         },
     });
     let path = "/apis/authorization.k8s.io/v1/subjectaccessreviews";
-    let answer = done(scheduler.write("POST", path, &review).await);
+    let answer = done(component.write("POST", path, &review).await);
     assert_eq!(answer["status"]["allowed"], true);
-    let path = "/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication";
-    let trust = done(scheduler.ask("GET", path).await);
+    let all = "/api/v1/namespaces/kube-system/configmaps";
+    let trust = done(component.ask("GET", &format!("{all}/{TRUST}")).await);
     assert!(trust["data"]["client-ca-file"].as_str().unwrap().contains("BEGIN CERTIFICATE"));
+    let own = format!("{all}?fieldSelector=metadata.name%3D{TRUST}");
+    assert_eq!(component.follow(&own).await.len(), 1);
 }
