@@ -40,7 +40,7 @@ use k8s_openapi::api::{
     apps::v1::DaemonSet,
     core::v1 as core,
     policy::v1::PodDisruptionBudget,
-    storage::v1::{StorageClass, VolumeAttachment},
+    storage::v1::{CSINode, StorageClass, VolumeAttachment},
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use karpenter_core::{InstanceType, MinValues, Overlays, Preferences, Snapshot};
@@ -232,6 +232,7 @@ pub(crate) struct Context {
     pub(crate) offered: Mutex<Option<Offered>>,
     /// What Spot costs: by type and zone, and since when it is known.
     pub(crate) spot: Mutex<Option<(Timestamp, SpotPrices)>>,
+    csi_nodes: Store<CSINode>,
     /// (type, zone, capacity type), and until when; `*` stands for all.
     unavailable: Mutex<BTreeMap<(String, String, String), Timestamp>>,
     /// By the id of a capacity reservation: for how many instances more it has room.
@@ -279,6 +280,7 @@ impl Context {
             spot: Mutex::default(),
             offered: Mutex::default(),
             unavailable: Mutex::default(),
+            csi_nodes: reflect(client.clone(), StoreSpec::default(), scope),
             reservations: Mutex::default(),
             launched: Mutex::default(),
             registrations: Mutex::default(),
@@ -318,6 +320,7 @@ impl Context {
         let queue = self.claims_queue.clone();
         self.claims.subscribe(move |change| queue.add(change.key.clone()));
         let context = Arc::downgrade(self);
+        self.csi_nodes.synced().await;
         self.nodes.subscribe(move |change| {
             let Some((context, node)) = context.upgrade().zip(change.latest()) else { return };
             let provider = node.spec.as_ref().and_then(|it| it.provider_id.as_deref());
@@ -403,6 +406,7 @@ impl Context {
     fn nominated(&self) -> BTreeSet<String> {
         let now = self.clock.now();
         let mut nominated = self.nominated.lock();
+            csi_nodes: all(&self.csi_nodes),
         nominated.retain(|_, until| *until > now);
         nominated.keys().cloned().collect()
     }
