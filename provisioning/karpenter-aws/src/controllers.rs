@@ -6,10 +6,12 @@
 
 mod class_rules;
 mod conditions;
+mod consistency;
 mod definition;
 mod disruption;
 mod drift;
 mod events;
+mod instance_status;
 mod interruption;
 mod launch;
 mod lifecycle;
@@ -18,6 +20,7 @@ mod node_class;
 mod node_pool;
 mod observe;
 mod overlays;
+mod profiles;
 mod provisioner;
 mod registrations;
 mod repair;
@@ -52,7 +55,7 @@ use self::{drift::Placed, events::Events, launch::Launched, registrations::Regis
 use crate::{
     Market,
     cloud::{Cloud, Offered, SpotPrices},
-    metrics::Metrics,
+    metrics::{Metrics, NODE_CLAIMS, NODE_CLASSES, NODE_POOLS, NODES},
     offers,
 };
 
@@ -192,6 +195,10 @@ pub async fn run(
         context.watch_static_pools(),
         context.watch_overlays(),
         context.watch_interruptions(),
+        context.watch_instance_status(),
+        context.watch_blocks(),
+        context.watch_consistency(),
+        context.watch_profiles(),
         context.watch_metrics(),
         context.collect_garbage()
     );
@@ -225,6 +232,7 @@ pub(crate) struct Context {
     volumes: Store<core::PersistentVolume>,
     volume_claims: Store<core::PersistentVolumeClaim>,
     storage_classes: Store<StorageClass>,
+    csi_nodes: Store<CSINode>,
     attachments: Store<VolumeAttachment>,
     budgets: Store<PodDisruptionBudget>,
     pub(crate) claims_queue: Queue<Key>,
@@ -232,7 +240,6 @@ pub(crate) struct Context {
     pub(crate) offered: Mutex<Option<Offered>>,
     /// What Spot costs: by type and zone, and since when it is known.
     pub(crate) spot: Mutex<Option<(Timestamp, SpotPrices)>>,
-    csi_nodes: Store<CSINode>,
     /// (type, zone, capacity type), and until when; `*` stands for all.
     unavailable: Mutex<BTreeMap<(String, String, String), Timestamp>>,
     /// By the id of a capacity reservation: for how many instances more it has room.
@@ -245,6 +252,8 @@ pub(crate) struct Context {
     pub(crate) pod_events: Mutex<BTreeMap<String, Timestamp>>,
     /// Where the cluster's instances are, by their ids.
     pub(crate) placed: Mutex<BTreeMap<String, Placed>>,
+    /// Instance profiles, and when a class last named them.
+    profiles: Mutex<BTreeMap<String, Timestamp>>,
     /// Launch templates, and when a launch last named them.
     pub(crate) templates: Mutex<BTreeMap<String, Timestamp>>,
     /// The overlays in effect, once they have been looked at; behind their gate.
@@ -271,6 +280,7 @@ impl Context {
             volumes: reflect(client.clone(), StoreSpec::default(), scope),
             volume_claims: reflect(client.clone(), StoreSpec::default(), scope),
             storage_classes: reflect(client.clone(), StoreSpec::default(), scope),
+            csi_nodes: reflect(client.clone(), StoreSpec::default(), scope),
             attachments: reflect(client.clone(), StoreSpec::default(), scope),
             budgets: reflect(client.clone(), StoreSpec::default(), scope),
             events: Events::new(recorder.clone(), clock),
@@ -280,10 +290,10 @@ impl Context {
             spot: Mutex::default(),
             offered: Mutex::default(),
             unavailable: Mutex::default(),
-            csi_nodes: reflect(client.clone(), StoreSpec::default(), scope),
             reservations: Mutex::default(),
             launched: Mutex::default(),
             registrations: Mutex::default(),
+            profiles: Mutex::default(),
             templates: Mutex::default(),
             placed: Mutex::default(),
             nominated: Mutex::default(),
@@ -310,6 +320,7 @@ impl Context {
         self.volumes.synced().await;
         self.volume_claims.synced().await;
         self.storage_classes.synced().await;
+        self.csi_nodes.synced().await;
         self.attachments.synced().await;
         self.budgets.synced().await;
     }
@@ -320,7 +331,6 @@ impl Context {
         let queue = self.claims_queue.clone();
         self.claims.subscribe(move |change| queue.add(change.key.clone()));
         let context = Arc::downgrade(self);
-        self.csi_nodes.synced().await;
         self.nodes.subscribe(move |change| {
             let Some((context, node)) = context.upgrade().zip(change.latest()) else { return };
             let provider = node.spec.as_ref().and_then(|it| it.provider_id.as_deref());
@@ -358,17 +368,18 @@ impl Context {
         fn of(it: Option<&Vec<Condition>>) -> &[Condition] {
             it.map_or(&[], Vec::as_slice)
         }
-        let recorder = &self.recorder;
-        events::follow(&self.claims, recorder, &lifecycle::PARTS, |it| {
+        let (recorder, metrics) = (self.recorder.clone(), self.metrics.clone());
+        let told = events::Told { recorder, metrics, clock: self.clock };
+        told.follow(&self.claims, &NODE_CLAIMS, &lifecycle::PARTS, |it| {
             of(it.status.as_ref().map(|it| &it.conditions))
         });
-        events::follow(&self.pools, recorder, &node_pool::PARTS, |it| {
+        told.follow(&self.pools, &NODE_POOLS, &node_pool::PARTS, |it| {
             of(it.status.as_ref().map(|it| &it.conditions))
         });
-        events::follow(&self.classes, recorder, &node_class::PARTS, |it| {
+        told.follow(&self.classes, &NODE_CLASSES, &node_class::PARTS, |it| {
             of(it.status.as_ref().map(|it| &it.conditions))
         });
-        events::follow(&self.nodes, recorder, &[], |it| {
+        told.follow(&self.nodes, &NODES, &[], |it| {
             it.status.as_ref().and_then(|it| it.conditions.as_deref()).unwrap_or_default()
         });
     }
@@ -395,6 +406,7 @@ impl Context {
             volumes: all(&self.volumes),
             volume_claims: all(&self.volume_claims),
             storage_classes: all(&self.storage_classes),
+            csi_nodes: all(&self.csi_nodes),
             budgets: all(&self.budgets),
             nominated: self.nominated(),
             preferences: self.config.preferences,
@@ -406,7 +418,6 @@ impl Context {
     fn nominated(&self) -> BTreeSet<String> {
         let now = self.clock.now();
         let mut nominated = self.nominated.lock();
-            csi_nodes: all(&self.csi_nodes),
         nominated.retain(|_, until| *until > now);
         nominated.keys().cloned().collect()
     }

@@ -4,9 +4,9 @@
 //! pods, in which zones and at which price; [`run`] runs the controllers. Decisions are
 //! `karpenter-core`'s.
 //!
-//! Upstream: kubernetes-sigs/karpenter and aws/karpenter-provider-aws (v1.14). Deviation: no
-//! Capacity Blocks and interruptible reservations; of the families of images AL2023 and
-//! Custom; On-Demand prices are those of the table, not the Price List's.
+//! Upstream: kubernetes-sigs/karpenter and aws/karpenter-provider-aws (v1.14). Deviation: nothing is
+//! launched into interruptible reservations; of the families of images AL2023 and Custom; On-Demand
+//! prices are those of the table, not the Price List's.
 
 use api_kube as _;
 
@@ -26,7 +26,7 @@ pub use self::{
     controllers::{Config, FeatureGates, run},
     instance_type::instance_types,
     kubelet::Kubelet,
-    market::{Market, Reserved, Zone},
+    market::{Market, Reserved, Zone, spoken_for},
     metrics::Metrics,
     offers::{is_ready, offers},
 };
