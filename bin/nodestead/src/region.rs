@@ -1,9 +1,12 @@
-//! What the region's own EC2 says about its subnets, asked as a customer asks it.
+//! What the region's own EC2 says about its subnets and what is reserved, asked as a customer asks it.
 
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
 use aws_ec2::{
+    capacity_reservation::{
+        CapacityReservation, DescribeCapacityReservations, DescribeCapacityReservationsRequest,
+    },
     common::Filter,
     network_interface::{
         DescribeNetworkInterfaces, DescribeNetworkInterfacesRequest, NetworkInterface,
@@ -73,6 +76,20 @@ impl Network {
             let page = self.0.call::<DescribeNetworkInterfaces>(request.clone()).await;
             let page = page.context("the region does not tell its network interfaces")?;
             found.extend(page.network_interfaces);
+            request.next_token = page.next_token.filter(|it| !it.is_empty());
+            if request.next_token.is_none() {
+                return Ok(found);
+            }
+        }
+    }
+
+    pub(crate) async fn capacity_reservations(&self) -> anyhow::Result<Vec<CapacityReservation>> {
+        let mut found = Vec::new();
+        let mut request = DescribeCapacityReservationsRequest::default();
+        loop {
+            let page = self.0.call::<DescribeCapacityReservations>(request.clone()).await;
+            let page = page.context("the region does not tell its capacity reservations")?;
+            found.extend(page.capacity_reservations);
             request.next_token = page.next_token.filter(|it| !it.is_empty());
             if request.next_token.is_none() {
                 return Ok(found);

@@ -18,7 +18,10 @@ use aws_ec2::{
     common::Filter,
     image::{DescribeImages, DescribeImagesRequest, Image},
     instance::{DescribeInstances, DescribeInstancesRequest, Instance},
-    instance_state::{TerminateInstances, TerminateInstancesRequest},
+    instance_state::{
+        DescribeInstanceStatus, DescribeInstanceStatusRequest, InstanceStatus, TerminateInstances,
+        TerminateInstancesRequest,
+    },
     instance_type::{DescribeInstanceTypes, DescribeInstanceTypesRequest},
     security_group::{DescribeSecurityGroups, DescribeSecurityGroupsRequest},
     spot::{DescribeSpotPriceHistory, DescribeSpotPriceHistoryRequest},
@@ -236,6 +239,19 @@ impl Cloud {
         };
         let found = all_pages!(self, DescribeInstances, request, reservations);
         Ok(found.into_iter().flat_map(|it| it.instances).collect())
+    }
+
+    /// The status of all running instances of which something is one of the values.
+    pub(crate) async fn instance_statuses(
+        &self,
+        name: &str,
+        values: &[&str],
+    ) -> Result<Vec<InstanceStatus>, CallError> {
+        let request = DescribeInstanceStatusRequest {
+            filters: vec![filter(name, values.iter().map(|it| (*it).to_owned()))],
+            ..DescribeInstanceStatusRequest::default()
+        };
+        Ok(all_pages!(self, DescribeInstanceStatus, request, instance_statuses))
     }
 
     /// The instance that was launched for a claim, whatever became of the answer.

@@ -31,12 +31,12 @@ pub struct Args {
     /// The AWS region; `AWS_REGION` where it is not given.
     #[arg(long, env = "AWS_REGION")]
     pub aws_region: Option<String>,
-    /// A batch of pods ends when none has come for so many milliseconds,
-    #[arg(long, default_value_t = 1000)]
-    pub batch_idle_duration: u64,
-    /// or after so many.
-    #[arg(long, default_value_t = 10_000)]
-    pub batch_max_duration: u64,
+    /// A batch of pods ends when none has come for so long,
+    #[arg(long, env = "BATCH_IDLE_DURATION", default_value = "1s", value_parser = duration)]
+    pub batch_idle_duration: Duration,
+    /// or after so long.
+    #[arg(long, env = "BATCH_MAX_DURATION", default_value = "10s", value_parser = duration)]
+    pub batch_max_duration: Duration,
     /// What pods prefer is tried as if it had to hold (`Respect`), or not looked at (`Ignore`).
     #[arg(long, env = "PREFERENCE_POLICY", default_value = "Respect")]
     pub preference_policy: PreferencePolicy,
@@ -104,6 +104,14 @@ impl From<MinValuesPolicy> for MinValues {
     }
 }
 
+/// A Go duration (`1s`), of milliseconds too (`500ms`).
+fn duration(text: &str) -> Result<Duration, String> {
+    match text.strip_suffix("ms").and_then(|it| it.parse().ok()) {
+        Some(millis) => Ok(Duration::from_millis(millis)),
+        None => controller::flags::go_duration(text),
+    }
+}
+
 /// Runs until the process is told to stop, or another takes the lease.
 pub async fn run(args: Args) -> Result<(), BoxError> {
     if args.print_crds {
@@ -114,8 +122,8 @@ pub async fn run(args: Args) -> Result<(), BoxError> {
         return Ok(());
     }
     let mut config = Config::new(args.cluster_name.as_deref().unwrap_or_default());
-    config.batch_idle = Duration::from_millis(args.batch_idle_duration);
-    config.batch_max = Duration::from_millis(args.batch_max_duration);
+    config.batch_idle = args.batch_idle_duration;
+    config.batch_max = args.batch_max_duration;
     config.gates = FeatureGates::parse(&args.feature_gates)?;
     config.preferences = args.preference_policy.into();
     config.min_values = args.min_values_policy.into();
@@ -181,4 +189,17 @@ async fn answer<B>(
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     response.headers_mut().insert(CONTENT_TYPE, kind);
     Ok(response)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_written_as_upstream_writes_them() {
+        for (text, millis) in [("1s", 1000), ("500ms", 500), ("1m30s", 90_000)] {
+            assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        assert!(duration("soon").is_err());
+    }
 }

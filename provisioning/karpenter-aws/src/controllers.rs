@@ -6,10 +6,12 @@
 
 mod class_rules;
 mod conditions;
+mod consistency;
 mod definition;
 mod disruption;
 mod drift;
 mod events;
+mod instance_status;
 mod interruption;
 mod launch;
 mod lifecycle;
@@ -19,6 +21,7 @@ mod node_pool;
 mod observe;
 mod overlays;
 mod placement_groups;
+mod profiles;
 mod provisioner;
 mod registrations;
 mod repair;
@@ -41,7 +44,7 @@ use k8s_openapi::api::{
     apps::v1::DaemonSet,
     core::v1 as core,
     policy::v1::PodDisruptionBudget,
-    storage::v1::{StorageClass, VolumeAttachment},
+    storage::v1::{CSINode, StorageClass, VolumeAttachment},
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use karpenter_core::{InstanceType, MinValues, Overlays, Preferences, Snapshot};
@@ -53,7 +56,7 @@ use self::{drift::Placed, events::Events, launch::Launched, registrations::Regis
 use crate::{
     Group, Market,
     cloud::{Cloud, Offered, SpotPrices},
-    metrics::Metrics,
+    metrics::{Metrics, NODE_CLAIMS, NODE_CLASSES, NODE_POOLS, NODES},
     offers,
 };
 
@@ -196,6 +199,10 @@ pub async fn run(
         context.watch_static_pools(),
         context.watch_overlays(),
         context.watch_interruptions(),
+        context.watch_instance_status(),
+        context.watch_blocks(),
+        context.watch_consistency(),
+        context.watch_profiles(),
         context.watch_metrics(),
         context.collect_garbage()
     );
@@ -229,6 +236,7 @@ pub(crate) struct Context {
     volumes: Store<core::PersistentVolume>,
     volume_claims: Store<core::PersistentVolumeClaim>,
     storage_classes: Store<StorageClass>,
+    csi_nodes: Store<CSINode>,
     attachments: Store<VolumeAttachment>,
     budgets: Store<PodDisruptionBudget>,
     pub(crate) claims_queue: Queue<Key>,
@@ -250,6 +258,8 @@ pub(crate) struct Context {
     pub(crate) pod_events: Mutex<BTreeMap<String, Timestamp>>,
     /// Where the cluster's instances are, by their ids.
     pub(crate) placed: Mutex<BTreeMap<String, Placed>>,
+    /// Instance profiles, and when a class last named them.
+    profiles: Mutex<BTreeMap<String, Timestamp>>,
     /// Launch templates, and when a launch last named them.
     pub(crate) templates: Mutex<BTreeMap<String, Timestamp>>,
     /// The overlays in effect, once they have been looked at; behind their gate.
@@ -276,6 +286,7 @@ impl Context {
             volumes: reflect(client.clone(), StoreSpec::default(), scope),
             volume_claims: reflect(client.clone(), StoreSpec::default(), scope),
             storage_classes: reflect(client.clone(), StoreSpec::default(), scope),
+            csi_nodes: reflect(client.clone(), StoreSpec::default(), scope),
             attachments: reflect(client.clone(), StoreSpec::default(), scope),
             budgets: reflect(client.clone(), StoreSpec::default(), scope),
             events: Events::new(recorder.clone(), clock),
@@ -289,6 +300,7 @@ impl Context {
             reservations: Mutex::default(),
             launched: Mutex::default(),
             registrations: Mutex::default(),
+            profiles: Mutex::default(),
             templates: Mutex::default(),
             placed: Mutex::default(),
             nominated: Mutex::default(),
@@ -315,6 +327,7 @@ impl Context {
         self.volumes.synced().await;
         self.volume_claims.synced().await;
         self.storage_classes.synced().await;
+        self.csi_nodes.synced().await;
         self.attachments.synced().await;
         self.budgets.synced().await;
     }
@@ -362,17 +375,18 @@ impl Context {
         fn of(it: Option<&Vec<Condition>>) -> &[Condition] {
             it.map_or(&[], Vec::as_slice)
         }
-        let recorder = &self.recorder;
-        events::follow(&self.claims, recorder, &lifecycle::PARTS, |it| {
+        let (recorder, metrics) = (self.recorder.clone(), self.metrics.clone());
+        let told = events::Told { recorder, metrics, clock: self.clock };
+        told.follow(&self.claims, &NODE_CLAIMS, &lifecycle::PARTS, |it| {
             of(it.status.as_ref().map(|it| &it.conditions))
         });
-        events::follow(&self.pools, recorder, &node_pool::PARTS, |it| {
+        told.follow(&self.pools, &NODE_POOLS, &node_pool::PARTS, |it| {
             of(it.status.as_ref().map(|it| &it.conditions))
         });
-        events::follow(&self.classes, recorder, &node_class::PARTS, |it| {
+        told.follow(&self.classes, &NODE_CLASSES, &node_class::PARTS, |it| {
             of(it.status.as_ref().map(|it| &it.conditions))
         });
-        events::follow(&self.nodes, recorder, &[], |it| {
+        told.follow(&self.nodes, &NODES, &[], |it| {
             it.status.as_ref().and_then(|it| it.conditions.as_deref()).unwrap_or_default()
         });
     }
@@ -399,6 +413,7 @@ impl Context {
             volumes: all(&self.volumes),
             volume_claims: all(&self.volume_claims),
             storage_classes: all(&self.storage_classes),
+            csi_nodes: all(&self.csi_nodes),
             budgets: all(&self.budgets),
             nominated: self.nominated(),
             preferences: self.config.preferences,

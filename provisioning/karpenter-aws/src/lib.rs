@@ -4,8 +4,9 @@
 //! pods, in which zones and at which price; [`run`] runs the controllers. Decisions are
 //! `karpenter-core`'s.
 //!
-//! Upstream: kubernetes-sigs/karpenter and aws/karpenter-provider-aws (v1.14). Deviation: no
-//! Capacity Blocks and interruptible reservations; no Windows; On-Demand prices are those of the table, not the Price List's.
+//! Upstream: kubernetes-sigs/karpenter and aws/karpenter-provider-aws (v1.14). Deviation: nothing is
+//! launched into interruptible reservations; no Windows; On-Demand prices are those of the table, not
+//! the Price List's.
 
 use api_kube as _;
 
@@ -25,7 +26,7 @@ pub use self::{
     controllers::{Config, FeatureGates, run},
     instance_type::instance_types,
     kubelet::Kubelet,
-    market::{Group, Market, Reserved, Zone},
+    market::{Group, Market, Reserved, Zone, spoken_for},
     metrics::Metrics,
     offers::{is_ready, offers},
 };

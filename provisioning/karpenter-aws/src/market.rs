@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use api_kube::karpenter::{CapacityReservation, NodeClaim, labels};
+
 /// An Availability Zone, by its name and its id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Zone {
@@ -27,6 +29,34 @@ pub struct Group {
     pub id: String,
     /// How many, where it has partitions.
     pub partitions: Option<u32>,
+}
+
+impl Reserved {
+    /// Of what a class's status shows; one that is about to end has no room for anybody, nor has one
+    /// whose instances EC2 may take back: it cannot be launched into.
+    pub fn of(it: &CapacityReservation, left: u32) -> Self {
+        let is_shut = it.state.as_deref() == Some("expiring") || it.interruptible == Some(true);
+        Self {
+            id: it.id.clone(),
+            kind: it.reservation_type.clone().unwrap_or_else(|| "default".to_owned()),
+            instance_type: it.instance_type.clone(),
+            zone: it.availability_zone.clone(),
+            left: if is_shut { 0 } else { left },
+        }
+    }
+}
+
+/// How many of these claims are to have room of each reservation, by its id.
+pub fn spoken_for<'a>(claims: impl IntoIterator<Item = &'a NodeClaim>) -> BTreeMap<String, u32> {
+    let mut counts = BTreeMap::new();
+    for claim in claims {
+        let mut wanted = claim.spec.requirements.iter();
+        let named = wanted.find(|it| it.key == labels::CAPACITY_RESERVATION_ID);
+        if let Some([id]) = named.map(|it| it.values.as_slice()) {
+            *counts.entry(id.clone()).or_default() += 1;
+        }
+    }
+    counts
 }
 
 /// See the module. On-Demand prices are AWS's for us-east-1.

@@ -3,8 +3,10 @@
 //! A family is here once, with the name, kind and words that it has on the page; whoever counts
 //! something names the family and its labels.
 //!
-//! Upstream: `pkg/metrics` and the controllers of kubernetes-sigs/karpenter. Deviation: no metrics of
-//! controller-runtime, the work queues, client-go, the Go runtime and the AWS SDK.
+//! Upstream: `pkg/metrics` and the controllers of kubernetes-sigs/karpenter, `status` of
+//! awslabs/operatorpkg. Deviation: no metrics of controller-runtime, the work queues, client-go, the
+//! Go runtime and the AWS SDK, and none of the calls of a cloud provider, of its batches and of how far
+//! pods are on their way; `docs/karpenter.md` names them.
 
 use std::{collections::BTreeMap, fmt::Write};
 
@@ -24,8 +26,56 @@ enum Kind {
 }
 use Kind::{Counter, Gauge, Histogram as Spread};
 
-/// Every family: name, kind, what it says.
-const FAMILIES: [(&str, Kind, &str); 35] = [
+/// What is said of the objects of one kind: their conditions, and their ends.
+#[derive(Debug)]
+pub(crate) struct OfKind {
+    pub(crate) transitions: &'static str,
+    pub(crate) transition_seconds: &'static str,
+    pub(crate) conditions: &'static str,
+    pub(crate) condition_seconds: &'static str,
+    pub(crate) terminating_seconds: &'static str,
+    pub(crate) termination_seconds: &'static str,
+}
+
+macro_rules! of_kind {
+    ($kind:literal) => {
+        OfKind {
+            transitions: concat!("operator_", $kind, "_status_condition_transitions_total"),
+            transition_seconds: concat!("operator_", $kind, "_status_condition_transition_seconds"),
+            conditions: concat!("operator_", $kind, "_status_condition_count"),
+            condition_seconds: concat!(
+                "operator_",
+                $kind,
+                "_status_condition_current_status_seconds"
+            ),
+            terminating_seconds: concat!("operator_", $kind, "_termination_current_time_seconds"),
+            termination_seconds: concat!("operator_", $kind, "_termination_duration_seconds"),
+        }
+    };
+}
+
+pub(crate) const NODE_CLAIMS: OfKind = of_kind!("nodeclaim");
+pub(crate) const NODE_POOLS: OfKind = of_kind!("nodepool");
+pub(crate) const NODE_CLASSES: OfKind = of_kind!("ec2nodeclass");
+pub(crate) const NODES: OfKind = of_kind!("node");
+
+type Family = (&'static str, Kind, &'static str);
+
+impl OfKind {
+    const fn families(&self) -> [Family; 6] {
+        [
+            (self.transitions, Counter, "Transitions, by the condition's type and status."),
+            (self.transition_seconds, Spread, "How long a condition had the status before."),
+            (self.conditions, Gauge, "Conditions, by object, type and status."),
+            (self.condition_seconds, Gauge, "For how long a condition has had its status."),
+            (self.terminating_seconds, Gauge, "For how long an object has been going."),
+            (self.termination_seconds, Spread, "From an object's deletion to its end."),
+        ]
+    }
+}
+
+/// Every family of Karpenter's: name, kind, what it says.
+const FAMILIES: [Family; 50] = [
     ("nodeclaims_created_total", Counter, "NodeClaims created, by reason and NodePool."),
     ("nodeclaims_terminated_total", Counter, "NodeClaims terminated, by NodePool."),
     ("nodeclaims_disrupted_total", Counter, "NodeClaims disrupted, by reason and NodePool."),
@@ -40,14 +90,22 @@ const FAMILIES: [(&str, Kind, &str); 35] = [
     ("nodes_terminated_total", Counter, "Nodes terminated, by NodePool."),
     ("nodes_drained_total", Counter, "Nodes drained, by NodePool."),
     ("nodes_allocatable", Gauge, "Allocatable resources of a node."),
-    ("nodes_total_pod_requests", Gauge, "What pods on a node request, daemons' left out."),
+    ("nodes_system_overhead", Gauge, "What a node has and does not let pods have."),
+    ("nodes_total_pod_requests", Gauge, "What pods on a node request, daemons' included."),
+    ("nodes_total_pod_limits", Gauge, "The limits of pods on a node, daemons' included."),
     ("nodes_total_daemon_requests", Gauge, "What daemons on a node request."),
+    ("nodes_total_daemon_limits", Gauge, "The limits of daemons on a node."),
+    ("nodes_lifetime_duration_seconds", Spread, "How old nodes became."),
     ("nodes_current_lifetime_seconds", Gauge, "How old a node is."),
     ("nodes_termination_duration_seconds", Spread, "From a node's deletion to its end."),
     ("nodepools_allowed_disruptions", Gauge, "Nodes that budgets allow to disrupt, by reason."),
     ("nodepools_limit", Gauge, "The NodePool's limits."),
     ("nodepools_usage", Gauge, "What the NodePool's nodes have together."),
-    ("pods_state", Gauge, "Pods by phase, and whether they are scheduled."),
+    ("nodepools_cost_total", Gauge, "What the NodePool's nodes cost in an hour, US dollars."),
+    ("nodepools_nodes_consuming_budgets", Gauge, "Nodes that count as disrupted to budgets."),
+    ("pods_state", Gauge, "Pods, with where they are and what they are on."),
+    ("pods_unbound_time_seconds", Gauge, "For how long a pod has not been bound."),
+    ("pods_unstarted_time_seconds", Gauge, "For how long a pod has not been running."),
     ("pods_startup_duration_seconds", Spread, "From a pod's creation to when it is ready."),
     ("pods_bound_duration_seconds", Spread, "From a pod's creation to when it is bound."),
     ("pods_eviction_requests_total", Counter, "Evictions asked for, by the answer's code."),
@@ -65,6 +123,20 @@ const FAMILIES: [(&str, Kind, &str); 35] = [
     ("voluntary_disruption_failed_validations_total", Counter, "Decisions that did not hold."),
     ("voluntary_disruption_queue_failures_total", Counter, "Decisions that were not carried out."),
     ("cluster_state_node_count", Gauge, "Nodes that Karpenter knows."),
+    ("cluster_utilization_percent", Gauge, "What pods request of what nodes have for them."),
+    ("cloudprovider_instance_type_cpu_cores", Gauge, "vCPUs of an instance type."),
+    ("cloudprovider_instance_type_memory_bytes", Gauge, "Memory of an instance type."),
+    (
+        "cloudprovider_instance_type_offering_available",
+        Gauge,
+        "Whether a type can be had in a zone in that way.",
+    ),
+    (
+        "cloudprovider_instance_type_offering_price_estimate",
+        Gauge,
+        "What a type costs in a zone in that way, US dollars per hour.",
+    ),
+    ("build_info", Gauge, "1, with the version of this Karpenter."),
     ("interruption_received_messages_total", Counter, "Messages received, by type."),
     ("interruption_deleted_messages_total", Counter, "Messages taken off the queue."),
     (
@@ -72,6 +144,7 @@ const FAMILIES: [(&str, Kind, &str); 35] = [
         Spread,
         "How long messages waited on the queue.",
     ),
+    ("interruption_instance_status_unhealthy_total", Counter, "Ill instances, by what is ill."),
     ("cloudprovider_instance_launch_failures_total", Counter, "Launches that failed, by reason."),
 ];
 
@@ -123,7 +196,7 @@ impl Metrics {
     pub fn render(&self) -> String {
         let state = self.0.lock();
         let mut out = String::new();
-        for (name, kind, help) in FAMILIES {
+        for (name, kind, help) in families() {
             let named = match kind {
                 Counter => "counter",
                 Gauge => "gauge",
@@ -134,11 +207,12 @@ impl Metrics {
             if values.is_empty() && spreads.is_empty() {
                 continue;
             }
-            line(&mut out, format_args!("# HELP {PREFIX}_{name} {help}"));
-            line(&mut out, format_args!("# TYPE {PREFIX}_{name} {named}"));
+            let name = &full(name);
+            line(&mut out, format_args!("# HELP {name} {help}"));
+            line(&mut out, format_args!("# TYPE {name} {named}"));
             for ((_, labels), value) in values {
                 let labels = braced(labels);
-                line(&mut out, format_args!("{PREFIX}_{name}{labels} {value}"));
+                line(&mut out, format_args!("{name}{labels} {value}"));
             }
             for ((_, labels), it) in spreads {
                 it.render(&mut out, name, labels);
@@ -153,20 +227,30 @@ impl Histogram {
         let bucket = |out: &mut String, bound: &str, count: u64| {
             let comma = if labels.is_empty() { "" } else { "," };
             let all = format!("{labels}{comma}le=\"{bound}\"");
-            line(out, format_args!("{PREFIX}_{name}_bucket{{{all}}} {count}"));
+            line(out, format_args!("{name}_bucket{{{all}}} {count}"));
         };
         for (bound, count) in BUCKETS.iter().zip(self.counts) {
             bucket(out, &bound.to_string(), count);
         }
         bucket(out, "+Inf", self.count);
         let labels = braced(labels);
-        line(out, format_args!("{PREFIX}_{name}_sum{labels} {}", self.sum));
-        line(out, format_args!("{PREFIX}_{name}_count{labels} {}", self.count));
+        line(out, format_args!("{name}_sum{labels} {}", self.sum));
+        line(out, format_args!("{name}_count{labels} {}", self.count));
     }
 }
 
+fn families() -> impl Iterator<Item = Family> {
+    let kinds = [NODE_CLAIMS, NODE_POOLS, NODE_CLASSES, NODES];
+    FAMILIES.into_iter().chain(kinds.into_iter().flat_map(|it| it.families()))
+}
+
 fn kind(name: &str) -> Option<Kind> {
-    FAMILIES.iter().find(|(it, ..)| *it == name).map(|(_, kind, _)| *kind)
+    families().find(|(it, ..)| *it == name).map(|(_, kind, _)| kind)
+}
+
+/// The name on the page: those of objects' conditions are any operator's.
+fn full(name: &str) -> String {
+    if name.starts_with("operator_") { name.to_owned() } else { format!("{PREFIX}_{name}") }
 }
 
 /// `a="1",b="2"`

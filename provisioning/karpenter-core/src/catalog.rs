@@ -9,11 +9,12 @@ use std::{
     sync::Arc,
 };
 
-use scheduling::find_untolerated;
+use scheduling::{HostPort, PodInfo, find_untolerated};
 
 use crate::{
     bits::Bits,
     requirement::{Requirement, Requirements},
+    snapshot::attach::{ENOUGH, is_attachment},
     world::{Dimensions, InstanceType, Offering, Pool, Vector, World},
 };
 
@@ -36,6 +37,8 @@ pub(crate) struct Catalog {
     pub(crate) room: Vec<Vector>,
     /// Per type: what daemons take.
     pub(crate) overhead: Vec<Vector>,
+    /// Ports of the host that daemons take, and the options that they do on.
+    ports: Vec<(HostPort, Bits)>,
     /// Per type: what counts against the pool's limits.
     pub(crate) capacity: Vec<Vector>,
     /// The options of each reservation that some of them are of, by the engine's numbers.
@@ -116,7 +119,11 @@ impl Catalog {
             .iter()
             .zip(&overhead)
             .map(|(it, taken)| {
-                let all = dimensions.vector(&it.allocatable);
+                let mut all = dimensions.vector(&it.allocatable);
+                // Its drivers have not said how many volumes it may have.
+                let volumes = dimensions.names().iter().zip(all.iter_mut());
+                let volumes = volumes.filter(|(name, _)| is_attachment(name));
+                volumes.for_each(|(_, amount)| *amount = ENOUGH);
                 all.iter().zip(taken).map(|(all, taken)| all.saturating_sub(*taken)).collect()
             })
             .collect();
@@ -127,6 +134,7 @@ impl Catalog {
             choices,
             room,
             overhead,
+            ports: Vec::new(),
             capacity,
             reserved: Vec::new(),
             places: Vec::new(),
@@ -135,6 +143,7 @@ impl Catalog {
         };
         catalog.index(dimensions);
         catalog.reserved = catalog.reserved(reservations);
+        catalog.ports = catalog.ports(world, pool);
         catalog
     }
 
@@ -185,6 +194,28 @@ impl Catalog {
             }
         }
         found.into_iter().collect()
+    }
+
+    fn ports(&self, world: &World, pool: &Pool) -> Vec<(HostPort, Bits)> {
+        let mut found: HashMap<HostPort, Bits> = HashMap::new();
+        if world.daemons.iter().all(|it| it.host_ports.is_empty()) {
+            return Vec::new();
+        }
+        for (at, choice) in self.choices.iter().enumerate() {
+            let daemons = daemons(world, pool, &self.types[choice.kind as usize]);
+            for port in daemons.flat_map(|it| &it.host_ports) {
+                let none = || Bits::none(self.choices.len());
+                found.entry(port.clone()).or_insert_with(none).set(at);
+            }
+        }
+        found.into_iter().collect()
+    }
+
+    /// Keeps the options on which no daemon takes any of these ports; whether any is left.
+    pub(crate) fn keep_free(&self, options: &mut Bits, ports: &[HostPort]) -> bool {
+        let taken = |it: &&(HostPort, Bits)| ports.iter().any(|port| port.collides_with(&it.0));
+        self.ports.iter().filter(taken).for_each(|(_, of_it)| options.remove(of_it));
+        !options.is_empty()
     }
 
     /// The options of one reservation.
@@ -292,31 +323,38 @@ impl Catalog {
 
 /// What daemons take on a node of a type.
 fn overhead(world: &World, pool: &Pool, kind: &InstanceType, dimensions: &Dimensions) -> Vector {
+    let mut taken: Vector = vec![0; dimensions.len()].into();
+    for daemon in daemons(world, pool, kind) {
+        let wanted = dimensions.vector(&daemon.requests);
+        let each = taken.iter_mut().zip(&wanted);
+        each.for_each(|(taken, it)| *taken = taken.saturating_add(*it));
+    }
+    taken
+}
+
+/// The daemons that there are on a node of a type.
+fn daemons<'a>(
+    world: &'a World,
+    pool: &'a Pool,
+    kind: &InstanceType,
+) -> impl Iterator<Item = &'a PodInfo> {
     let mut node = pool.requirements.clone();
     node.add_all(&Requirements::from_labels(&kind.labels));
-    let mut taken: Vector = vec![0; dimensions.len()].into();
-    for daemon in &world.daemons {
+    world.daemons.iter().map(|it| &**it).filter(move |daemon| {
         let effects = ["NoSchedule", "NoExecute"];
         if find_untolerated(&pool.taints, &daemon.tolerations, &effects).is_some() {
-            continue;
+            return false;
         }
         let selector = Requirements::from_labels(&daemon.node_selector);
-        let terms = daemon.required_nodes.as_deref();
-        let is_wanted = match terms {
+        match daemon.required_nodes.as_deref() {
             None => node.conflict(&selector).is_none(),
             Some(terms) => terms.iter().any(|term| {
                 let mut wanted = selector.clone();
                 wanted.add_all(&Requirements::from_term(term));
                 node.conflict(&wanted).is_none()
             }),
-        };
-        if is_wanted {
-            let wanted = dimensions.vector(&daemon.requests);
-            let each = taken.iter_mut().zip(&wanted);
-            each.for_each(|(taken, it)| *taken = taken.saturating_add(*it));
         }
-    }
-    taken
+    })
 }
 
 /// Places in lists that are far shorter than 2^32.

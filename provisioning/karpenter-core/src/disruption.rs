@@ -30,7 +30,7 @@ use jiff::Timestamp;
 pub(crate) use self::candidate::eviction_cost;
 use self::trial::Waiting;
 pub use self::{
-    candidate::{Candidate, Kept, KeptBy, is_consolidatable},
+    candidate::{Candidate, Kept, KeptBy, blocking_budgets, is_consolidatable},
     drift::{HASH_VERSION, class_hash, pool_drift, pool_hash},
 };
 use crate::{
@@ -322,6 +322,11 @@ pub fn allowed_disruptions(
 ) -> u32 {
     let (nodes, disrupted) = counts(snapshot, pool.name());
     budget::allowed(pool, reason, now, nodes, disrupted).min(nodes)
+}
+
+/// How many nodes of a pool count as disrupted to its budgets.
+pub fn disrupted_nodes(snapshot: &Snapshot, pool: &NodePool) -> u32 {
+    counts(snapshot, pool.name()).1
 }
 
 fn counts(snapshot: &Snapshot, pool: &str) -> (u32, u32) {

@@ -245,6 +245,11 @@ fn reason(funnel: &mut Funnel, state: &State, class: ClassId) -> Reason {
     if let Some(reason) = too_small(funnel, &it.request) {
         return reason;
     }
+    let mut free = funnel.options.clone();
+    if !catalog.keep_free(&mut free, &it.pod.host_ports) {
+        return Reason::HostPort;
+    }
+    funnel.options = free;
     let would_do = funnel.types(&funnel.options);
     if !funnel.keep("capacity", &catalog.available) {
         return Reason::Unavailable { types: would_do };

@@ -15,6 +15,7 @@ use crate::{
     engine::Engine,
     explain::{Barren, Miss},
     requirement::{Requirement, Requirements},
+    snapshot::attach::is_attachment,
     state::Claim,
     world::MinValues,
 };
@@ -159,6 +160,8 @@ impl NewClaim {
         if let Some(kind) = least {
             requested.add(&engine.dimensions.amounts(&catalog.overhead[kind]));
         }
+        // That is for nodes that there are.
+        requested.scalars.retain(|name, _| !is_attachment(name));
         Self {
             pool: engine.world.pools[claim.pool].name.clone(),
             requirements,

@@ -464,7 +464,12 @@ fn choose(engine: &mut Engine, class: ClassId, base: &Base, view: &[Need]) -> An
         if !options.keep(&engine.set(base.pool, set).options) {
             continue;
         }
-        if !engine.catalogs[base.pool].keep_roomy(&mut options, base.wanted) {
+        let catalog = &engine.catalogs[base.pool];
+        if !catalog.keep_roomy(&mut options, base.wanted) {
+            continue;
+        }
+        // Those of pods that are there have been looked at.
+        if !catalog.keep_free(&mut options, &engine.classes[class].pod.host_ports) {
             continue;
         }
         let offer = Offer { set, options, pins: base.pins.to_vec() };

@@ -6,6 +6,7 @@
 //!
 //! Upstream: `pkg/controllers/state`, `pkg/utils/pod/scheduling.go` of kubernetes-sigs/karpenter.
 
+pub(crate) mod attach;
 mod volumes;
 
 use std::{
@@ -16,14 +17,17 @@ use std::{
 use api_kube::karpenter::{NodeClaim, NodePool, annotations, labels, taints};
 use k8s_openapi::{
     api::{
-        apps::v1::DaemonSet, core::v1 as core, policy::v1::PodDisruptionBudget,
-        storage::v1::StorageClass,
+        apps::v1::DaemonSet,
+        core::v1 as core,
+        policy::v1::PodDisruptionBudget,
+        storage::v1::{CSINode, StorageClass},
     },
     apimachinery::pkg::apis::meta::v1::OwnerReference,
 };
 use resources::{Amounts, node_allocatable, node_capacity};
-use scheduling::PodInfo;
+use scheduling::{HostPort, PodInfo};
 
+use self::attach::Attachments;
 use crate::{
     class,
     requirement::Requirements,
@@ -43,6 +47,7 @@ pub struct Snapshot {
     pub volumes: Vec<core::PersistentVolume>,
     pub volume_claims: Vec<core::PersistentVolumeClaim>,
     pub storage_classes: Vec<StorageClass>,
+    pub csi_nodes: Vec<CSINode>,
     pub budgets: Vec<PodDisruptionBudget>,
     /// Nodes that pods are on their way to: they are left alone.
     pub nominated: BTreeSet<String>,
@@ -70,6 +75,9 @@ const EPHEMERAL: [&str; 5] = [
     "node.kubernetes.io/network-unavailable",
 ];
 
+/// How those begin that others take away when a node is ready for them.
+const READINESS: &str = "readiness.k8s.io/";
+
 impl Snapshot {
     /// The world in which the pending pods look for a place. `types` gives a pool's instance types;
     /// a pool without (its class is not ready) takes no part, nor does a static one or one with
@@ -86,9 +94,17 @@ impl Snapshot {
         let pools = pools.filter_map(|it| Some(Pool::new(it, types(it)?, self.used(it.name()))));
         let daemons: Vec<_> = self.daemon_sets.iter().map(daemon).collect();
         let by_node = self.pods_by_node();
+        let attachments = Attachments::new(self, None);
         let staying = self.nodes.iter().filter(|it| !is_going(it));
-        let mut nodes: Vec<Node> = staying.map(|it| self.node(it, &by_node, &daemons)).collect();
-        nodes.extend(self.on_the_way().map(|it| coming(it, &daemons)));
+        let mut nodes: Vec<Node> =
+            staying.map(|it| self.node(it, &by_node, &daemons, attachments.as_ref())).collect();
+        nodes.extend(self.on_the_way().map(|it| {
+            let mut node = coming(it, &daemons);
+            if let Some(attachments) = &attachments {
+                attachments.allow(&node.name, &[], &mut node.allocatable);
+            }
+            node
+        }));
         World {
             pools: pools.collect(),
             nodes,
@@ -168,6 +184,10 @@ impl Snapshot {
     pub fn info(&self, pod: &core::Pod) -> Arc<PodInfo> {
         let mut info = PodInfo::new(pod);
         info.volumes = volumes::facts(self, pod);
+        let attachments = (!info.claims.is_empty()).then(|| Attachments::new(self, Some(pod)));
+        if let Some(attachments) = attachments.flatten() {
+            attachments.request(pod, &mut info.requests);
+        }
         Arc::new(info)
     }
 
@@ -176,6 +196,7 @@ impl Snapshot {
         node: &core::Node,
         by_node: &BTreeMap<&str, Vec<&core::Pod>>,
         daemons: &[(String, Arc<PodInfo>)],
+        attachments: Option<&Attachments<'_>>,
     ) -> Node {
         let name = node.metadata.name.clone().unwrap_or_default();
         let mut labels = node.metadata.labels.clone().unwrap_or_default();
@@ -190,12 +211,24 @@ impl Snapshot {
         }
         let pods: Vec<&core::Pod> = by_node.get(name.as_str()).cloned().unwrap_or_default();
         let taints = self.lasting_taints(node, is_initialized);
-        let reserved = reserved(&labels, &taints, &pods, daemons);
+        let (reserved, ports) = reserved(&labels, &taints, &pods, daemons);
+        let mut allocatable = node_allocatable(node);
+        let with_volumes = |pod: &&core::Pod| {
+            let mut info = PodInfo::new(pod);
+            if let Some(attachments) = attachments {
+                attachments.request(pod, &mut info.requests);
+            }
+            Arc::new(info)
+        };
+        if let Some(attachments) = attachments {
+            attachments.allow(&name, &pods, &mut allocatable);
+        }
         Node {
             taints,
-            allocatable: node_allocatable(node),
-            pods: pods.iter().map(|it| PodInfo::shared(it)).collect(),
+            allocatable,
+            pods: pods.iter().map(with_volumes).collect(),
             reserved,
+            ports,
             is_initialized,
             name,
             labels,
@@ -212,6 +245,7 @@ impl Snapshot {
         let startup = pool.map_or(&[][..], |it| &it.spec.template.spec.startup_taints);
         let goes = |taint: &core::Taint| {
             EPHEMERAL.contains(&taint.key.as_str())
+                || taint.key.starts_with(READINESS)
                 || startup.iter().any(|it| it.key == taint.key && it.effect == taint.effect)
         };
         all.into_iter().filter(|it| !goes(it)).collect()
@@ -225,8 +259,10 @@ fn coming(claim: &NodeClaim, daemons: &[(String, Arc<PodInfo>)]) -> Node {
     all.insert(labels::HOSTNAME.to_owned(), name.clone());
     let taints = claim.spec.taints.clone();
     let allocatable = claim.status.as_ref().map(|it| &it.allocatable);
+    let (reserved, ports) = reserved(&all, &taints, &[], daemons);
     Node {
-        reserved: reserved(&all, &taints, &[], daemons),
+        reserved,
+        ports,
         allocatable: Amounts::from_list(allocatable),
         labels: all,
         name,
@@ -317,14 +353,14 @@ fn daemon(set: &DaemonSet) -> (String, Arc<PodInfo>) {
     (name, PodInfo::shared(&pod))
 }
 
-/// What daemons will take on a node that are not there yet.
+/// What daemons will take on a node that are not there yet, and which of its ports.
 fn reserved(
     labels: &BTreeMap<String, String>,
     taints: &[core::Taint],
     pods: &[&core::Pod],
     daemons: &[(String, Arc<PodInfo>)],
-) -> Amounts {
-    let mut reserved = Amounts::default();
+) -> (Amounts, Vec<HostPort>) {
+    let (mut reserved, mut ports) = (Amounts::default(), Vec::new());
     for (name, daemon) in daemons {
         let is_there = pods.iter().any(|it| {
             owner(it, "DaemonSet").is_some_and(|it| it.name == *name)
@@ -338,9 +374,10 @@ fn reserved(
             && class::tolerates(taints, &daemon.tolerations, true);
         if is_wanted && !is_there {
             reserved.add(&daemon.requests);
+            ports.extend(daemon.host_ports.iter().cloned());
         }
     }
-    reserved
+    (reserved, ports)
 }
 
 #[cfg(test)]

@@ -80,7 +80,10 @@ impl State {
             node.pods.iter().for_each(|it| free.subtract(&it.requests));
             NodeBin {
                 free: engine.dimensions.vector(&free),
-                ports: node.pods.iter().flat_map(|it| it.host_ports.clone()).collect(),
+                ports: {
+                    let taken = node.pods.iter().flat_map(|it| &it.host_ports);
+                    taken.chain(&node.ports).cloned().collect()
+                },
                 is_gone: false,
             }
         });

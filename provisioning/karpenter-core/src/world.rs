@@ -8,7 +8,7 @@ use std::{
 use api_kube::karpenter::{NodePool, capacity_types, labels};
 use k8s_openapi::api::core::v1::Taint;
 use resources::{Amounts, Quantity};
-use scheduling::PodInfo;
+use scheduling::{HostPort, PodInfo};
 
 use crate::requirement::{Requirement, Requirements};
 
@@ -123,6 +123,8 @@ pub struct Node {
     pub pods: Vec<Arc<PodInfo>>,
     /// What daemons will take that are not there yet.
     pub reserved: Amounts,
+    /// The host's ports that these will take.
+    pub ports: Vec<HostPort>,
     pub is_initialized: bool,
 }
 

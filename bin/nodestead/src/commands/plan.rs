@@ -3,6 +3,7 @@
 mod gather;
 mod manifests;
 mod nodes;
+mod offered;
 mod report;
 mod subnets;
 

@@ -19,7 +19,7 @@ use karpenter_core::disruption::KeptBy;
 use kube::Resource;
 use parking_lot::Mutex;
 
-pub(super) use self::transitions::follow;
+pub(super) use self::transitions::{Condition, Told};
 
 const AGAIN: SignedDuration = SignedDuration::from_mins(2);
 const SOON: SignedDuration = SignedDuration::from_mins(1);
@@ -161,6 +161,10 @@ impl Events {
             taints::UNREGISTERED
         );
         self.warn(claim, "UnregisteredTaintMissing", message);
+    }
+
+    pub(super) fn inconsistent(&self, claim: &NodeClaim, issue: &str) {
+        self.warn(claim, "FailedConsistencyCheck", issue);
     }
 
     // === disruption ===

@@ -7,7 +7,7 @@
 //!
 //! A message is taken off the queue once all its claims are seen to; one that says nothing to
 //! Karpenter, at once. Upstream: `pkg/controllers/interruption` of aws/karpenter-provider-aws.
-//! Deviation: instances' status and scheduled events are not polled, zonal shifts not followed.
+//! Deviation: zonal shifts are not followed.
 
 use std::{sync::Arc, time::Duration};
 
@@ -33,7 +33,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 const MOST_MESSAGES: i64 = 10;
 const WAIT_SECONDS: i64 = 20;
 
-/// What a message is about.
+/// What a message is about, or EC2's answer when it is asked how an instance is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     SpotInterruption,
@@ -42,6 +42,9 @@ pub(super) enum Kind {
     Stopping,
     Terminating,
     CapacityReservationInterruption,
+    InstanceStatus,
+    SystemStatus,
+    EventStatus,
 }
 
 impl Kind {
@@ -54,7 +57,24 @@ impl Kind {
             Self::Stopping => "instance_stopped",
             Self::Terminating => "instance_terminated",
             Self::CapacityReservationInterruption => "capacity_reservation_interrupted",
+            Self::InstanceStatus => "instance_status",
+            Self::SystemStatus => "system_status",
+            Self::EventStatus => "event_status",
         }
+    }
+
+    /// Upstream's name of what EC2 has answered.
+    pub(super) fn category(self) -> &'static str {
+        match self {
+            Self::InstanceStatus => "InstanceStatus",
+            Self::SystemStatus => "SystemStatus",
+            _ => "EventStatus",
+        }
+    }
+
+    /// Whether the instance is broken: nothing on it is waited for.
+    fn is_broken(self) -> bool {
+        matches!(self, Self::InstanceStatus | Self::SystemStatus)
     }
 
     /// Whether the node goes.
@@ -74,7 +94,10 @@ impl Kind {
                 "SpotRebalanceRecommendation",
                 "Spot rebalance recommendation was triggered",
             ),
-            Self::ScheduledChange => (
+            Self::ScheduledChange
+            | Self::InstanceStatus
+            | Self::SystemStatus
+            | Self::EventStatus => (
                 Warning,
                 "InstanceUnhealthy",
                 "An unhealthy warning was triggered for the instance",
@@ -194,17 +217,22 @@ impl Context {
             self.metrics.observe("interruption_message_queue_duration_seconds", &[], waited);
         }
         let Some(Notice { kind, instances }) = notice else { return Ok(()) };
-        let is_named = |claim: &Arc<NodeClaim>| {
-            let provider = claim.status.as_ref().and_then(|it| it.provider_id.as_deref());
-            provider.and_then(instance_id).is_some_and(|id| instances.iter().any(|it| it == id))
-        };
-        for claim in self.claims.all().iter().filter(|it| is_named(it)) {
-            self.interrupt(claim, kind).await?;
+        for id in &instances {
+            if let Some(claim) = self.claim_of_instance(id) {
+                self.interrupt(&claim, kind).await?;
+            }
         }
         Ok(())
     }
 
-    async fn interrupt(&self, claim: &NodeClaim, kind: Kind) -> Result<(), ApplyError> {
+    pub(super) fn claim_of_instance(&self, id: &str) -> Option<Arc<NodeClaim>> {
+        self.claims.all().into_iter().find(|it| {
+            let provider = it.status.as_ref().and_then(|it| it.provider_id.as_deref());
+            provider.and_then(instance_id) == Some(id)
+        })
+    }
+
+    pub(super) async fn interrupt(&self, claim: &NodeClaim, kind: Kind) -> Result<(), ApplyError> {
         let of = |key: &str| {
             let marks = claim.metadata.labels.as_ref();
             marks.and_then(|it| it.get(key)).cloned().unwrap_or_default()
@@ -213,12 +241,18 @@ impl Context {
             let (name, zone) = (of(labels::INSTANCE_TYPE), of(labels::ZONE));
             self.mark_unavailable("", &name, &zone, capacity_types::SPOT);
         }
+        if kind == Kind::CapacityReservationInterruption {
+            self.take_room(&of(labels::CAPACITY_RESERVATION_ID), true);
+        }
         let node = self.node_of(claim);
         let name = node.as_ref().and_then(|it| it.metadata.name.as_deref());
         // Whoever runs on Spot is to know of it at the pod.
         let pods = name.filter(|_| kind == Kind::SpotInterruption);
         let pods = pods.map(|it| self.pods_on(it)).unwrap_or_default();
         self.events.interrupted(kind.event(), claim, node.as_deref(), &pods);
+        if kind.is_broken() {
+            self.end_grace_period(claim).await?;
+        }
         if !kind.ends() || claim.metadata.deletion_timestamp.is_some() {
             return Ok(());
         }

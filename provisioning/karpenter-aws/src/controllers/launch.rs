@@ -30,8 +30,8 @@ use aws_ec2::{
     instance::Instance,
     launch_template_request::{
         LaunchTemplateIamInstanceProfileSpecificationRequest,
-        LaunchTemplateInstanceMetadataOptionsRequest, LaunchTemplatesMonitoringRequest,
-        RequestLaunchTemplateData,
+        LaunchTemplateInstanceMarketOptionsRequest, LaunchTemplateInstanceMetadataOptionsRequest,
+        LaunchTemplatesMonitoringRequest, RequestLaunchTemplateData,
     },
     run_instances::CpuOptionsRequest,
 };
@@ -74,6 +74,8 @@ const NO_ROOM: [&str; 3] = [
 pub(super) struct Launched {
     pub(super) provider_id: String,
     pub(super) image_id: String,
+    /// The instance profile that it has.
+    pub(super) profile: Option<String>,
     pub(super) labels: BTreeMap<String, String>,
     pub(super) capacity: Amounts,
     pub(super) allocatable: Amounts,
@@ -157,7 +159,9 @@ impl Context {
         let id = launched.instance_ids.first().cloned().unwrap_or_default();
         let kind = launched.instance_type.as_deref().unwrap_or_default();
         let partition = self.partition(group.as_ref(), &id).await?;
-        let made = made(&types, kind, &zone, &way, &id, image, partition);
+        let profile = class.status.as_ref().and_then(|it| it.instance_profile.clone());
+        let made = made(&types, kind, &zone, &way, &id, image, partition)
+            .map(|it| Launched { profile, ..it });
         if let (Ok(_), Some(id)) = (&made, &way.reservation) {
             self.take_room(id, false);
         }
@@ -233,9 +237,8 @@ impl Context {
                 launch_template_specification: Some(template.specification()),
                 overrides,
             });
-        let is_spot = way.is_spot();
-        // EC2 knows reserved instances as On-Demand ones that name a reservation.
-        let kind = if is_spot { capacity_types::SPOT } else { capacity_types::ON_DEMAND };
+        let (is_spot, kind) = (way.is_spot(), way.target());
+        let is_on_demand = kind == capacity_types::ON_DEMAND;
         let (of_spot, of_on_demand) = strategies(options);
         Ok(CreateFleetRequest {
             // A claim is one call, however often its answer is lost.
@@ -251,7 +254,7 @@ impl Context {
                 allocation_strategy: Some(of_spot.to_owned()),
                 ..SpotOptionsRequest::default()
             }),
-            on_demand_options: (!is_spot).then(|| OnDemandOptionsRequest {
+            on_demand_options: is_on_demand.then(|| OnDemandOptionsRequest {
                 allocation_strategy: Some(of_on_demand.to_owned()),
                 ..OnDemandOptionsRequest::default()
             }),
@@ -328,6 +331,12 @@ impl Context {
                 nested_virtualization: it.nested_virtualization.clone(),
                 ..CpuOptionsRequest::default()
             }),
+            instance_market_options: way.market.map(|it| {
+                LaunchTemplateInstanceMarketOptionsRequest {
+                    market_type: Some(it.to_owned()),
+                    ..LaunchTemplateInstanceMarketOptionsRequest::default()
+                }
+            }),
             monitoring: class
                 .spec
                 .detailed_monitoring
@@ -396,6 +405,7 @@ fn made(
     Ok(Launched {
         provider_id: format!("aws:///{zone}/{id}"),
         image_id: image.unwrap_or_default(),
+        profile: None,
         labels: all,
         capacity: kind.capacity.clone(),
         allocatable: kind.allocatable.clone(),
@@ -407,7 +417,9 @@ fn adopted(instance: &Instance, types: &[InstanceType]) -> Result<Launched, Fail
     let way = Way::of(instance);
     let zone = instance.placement.as_ref().and_then(|it| it.availability_zone.as_deref());
     let text = |it: &Option<String>| it.clone().unwrap_or_default();
-    made(
+    let profile = instance.iam_instance_profile.as_ref().and_then(|it| it.arn.as_deref());
+    let profile = profile.and_then(|it| it.rsplit('/').next()).map(str::to_owned);
+    let found = made(
         types,
         &text(&instance.instance_type),
         zone.unwrap_or_default(),
@@ -415,7 +427,8 @@ fn adopted(instance: &Instance, types: &[InstanceType]) -> Result<Launched, Fail
         &text(&instance.instance_id),
         instance.image_id.clone(),
         placement_groups::partition_of(instance),
-    )
+    );
+    found.map(|it| Launched { profile, ..it })
 }
 
 /// The way to pay, and what would do, the cheapest first.
@@ -445,13 +458,14 @@ fn options(
         }
     }
     let is_of = |it: &Offering, kind: &str| it.capacity_type() == kind;
-    // One call names one reservation: the one with the cheapest type.
-    let reserved = found.iter().filter(|(_, it)| it.reservation.is_some());
-    let reserved = reserved.min_by(|a, b| a.0.price.total_cmp(&b.0.price));
-    let way = match reserved.and_then(|(_, it)| it.reservation.as_ref()) {
-        Some(it) => Way::reserved(&it.id),
-        None => Way::bought(found.iter().any(|(_, it)| is_of(it, capacity_types::SPOT))),
-    };
+    // One call names one reservation: the one with the cheapest type, and of equal ones one that ends
+    // when it is told to.
+    let reserved = found.iter().filter_map(|(offer, it)| Some((offer.price, Way::reserved(it)?)));
+    let reserved = reserved.min_by(|(a, one), (b, other)| {
+        a.total_cmp(b).then(one.market.is_some().cmp(&other.market.is_some()))
+    });
+    let is_spot = || found.iter().any(|(_, it)| is_of(it, capacity_types::SPOT));
+    let way = reserved.map_or_else(|| Way::bought(is_spot()), |(_, way)| way);
     let on_demand = found.iter().filter(|(_, it)| is_of(it, capacity_types::ON_DEMAND));
     let cheapest_on_demand = on_demand.map(|it| it.0.price).fold(f64::INFINITY, f64::min);
     // Spot that is dearer than the cheapest On-Demand is of no use.
@@ -488,13 +502,17 @@ mod tests {
 
     #[test]
     fn an_instance_found_again_is_reserved_only_where_it_was_launched_into_the_reservation() {
-        let reserved = Reservation { id: "cr-1".into(), left: 0 };
+        let room = Reservation { id: "cr-1".into(), left: 0 };
+        let mut reserved = Offering::reserved("a", room, 1.0);
+        for (key, value) in [
+            (labels::CAPACITY_RESERVATION_TYPE, "default"),
+            (labels::CAPACITY_RESERVATION_INTERRUPTIBLE, "false"),
+        ] {
+            reserved.labels.insert(key.to_owned(), value.to_owned());
+        }
         let kind = InstanceType {
             name: "m5.large".into(),
-            offerings: vec![
-                Offering::new("a", "on-demand", 1.0),
-                Offering::reserved("a", reserved, 1.0),
-            ],
+            offerings: vec![Offering::new("a", "on-demand", 1.0), reserved],
             ..InstanceType::default()
         };
         for (is_in, named, expected) in [
@@ -509,6 +527,7 @@ mod tests {
         ] {
             let instance: Instance = serde_json::from_value(serde_json::json!({
                 "instanceId": "i-1", "instanceType": "m5.large",
+                "iamInstanceProfile": { "arn": "arn:aws:iam::1:instance-profile/karpenter/a" },
                 "placement": { "availabilityZone": "a" }, "capacityReservationId": is_in,
                 "capacityReservationSpecification": {
                     "capacityReservationTarget": { "capacityReservationId": named } } }))
@@ -518,6 +537,7 @@ mod tests {
             };
             assert_eq!(found.labels[labels::CAPACITY_TYPE], expected, "{is_in:?} {named:?}");
             assert_eq!(found.labels[labels::ZONE], "a");
+            assert_eq!(found.profile.as_deref(), Some("a"));
             let id = found.labels.get(labels::CAPACITY_RESERVATION_ID).map(String::as_str);
             assert_eq!(id, is_in.filter(|_| expected == "reserved"));
         }

@@ -3,7 +3,7 @@
 //! [`plan`] says the next step, from the claim, its node and the time alone. Upstream:
 //! `pkg/controllers/nodeclaim/lifecycle`.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use api_kube::karpenter::{NodeClaim, NodeClaimStatus, TERMINATION_FINALIZER, labels, taints};
 use controller::{Action, ApplyError, Key};
@@ -19,7 +19,7 @@ use tracing::info;
 use super::{
     Context, conditions,
     launch::Failed,
-    merge,
+    merge, profiles,
     registrations::{self, Registrations},
 };
 
@@ -39,6 +39,9 @@ const EPHEMERAL: [&str; 4] = [
     "node.cloudprovider.kubernetes.io/uninitialized",
     taints::UNREGISTERED,
 ];
+
+/// Taints of those who say when a node is ready for what they do.
+const READINESS: &str = "readiness.k8s.io/";
 
 /// The next step of a claim that is not being deleted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,7 +93,8 @@ fn uninitialized(claim: &NodeClaim, node: &core::Node) -> Option<&'static str> {
     if on_node.iter().any(|it| startup.iter().any(|s| s.key == it.key && s.effect == it.effect)) {
         return Some("StartupTaintsExist");
     }
-    if on_node.iter().any(|it| EPHEMERAL.contains(&it.key.as_str())) {
+    let is_ephemeral = |key: &str| EPHEMERAL.contains(&key) || key.starts_with(READINESS);
+    if on_node.iter().any(|it| is_ephemeral(&it.key)) {
         return Some("KnownEphemeralTaintsExist");
     }
     let allocatable = status.and_then(|it| it.allocatable.as_ref());
@@ -167,7 +171,11 @@ impl Context {
                 self.launched.lock().insert(uid, launched.clone());
                 info!(claim = claim.name(), instance = launched.provider_id, "launched");
                 let api = Api::<NodeClaim>::all(self.client.clone());
-                let patch = json!({ "metadata": { "labels": launched.labels } });
+                let profile = launched.profile.iter();
+                let profile: BTreeMap<&str, &String> =
+                    profile.map(|it| (profiles::ANNOTATION, it)).collect();
+                let patch = json!({ "metadata": {
+                    "labels": launched.labels, "annotations": profile } });
                 let patched =
                     api.patch(claim.name(), &PatchParams::default(), &Patch::Merge(&patch)).await;
                 let patched = patched
@@ -264,12 +272,8 @@ impl Context {
             &json!({ "metadata": { "labels": { labels::INITIALIZED: "true" } } }),
         )
         .await?;
-        let capacity = node.status.clone().unwrap_or_default();
-        self.say(claim, &[("Initialized", Some(true), "Initialized", "")], |status| {
-            status.capacity = capacity.capacity.clone().unwrap_or_default();
-            status.allocatable = capacity.allocatable.clone().unwrap_or_default();
-        })
-        .await
+        // Its capacity stays what was promised: the node says what it has.
+        self.say(claim, &[("Initialized", Some(true), "Initialized", "")], |_| {}).await
     }
 
     pub(super) async fn patch_node(&self, name: &str, patch: &Value) -> Result<(), ApplyError> {
@@ -388,6 +392,12 @@ mod tests {
             (
                 &registered[..],
                 Some(node(true, &["node.kubernetes.io/not-ready"])),
+                1,
+                Step::Wait("KnownEphemeralTaintsExist"),
+            ),
+            (
+                &registered[..],
+                Some(node(true, &["readiness.k8s.io/network"])),
                 1,
                 Step::Wait("KnownEphemeralTaintsExist"),
             ),

@@ -156,6 +156,10 @@ impl Context {
         set("AMIsReady", amis.map(|it| !it.is_empty()), "AMINotFound");
         let profile = self.cloud.profile(class).await.map_err(said);
         if let Ok(found) = &profile {
+            // What was named until now may be on its way with a claim.
+            for it in status.instance_profile.iter().chain(found) {
+                self.protect_profile(it);
+            }
             status.instance_profile.clone_from(found);
         }
         set("InstanceProfileReady", profile.map(|it| it.is_some()), "InstanceProfileNotFound");
@@ -223,7 +227,7 @@ impl Context {
         }
         let failed = |error: CallError| ApplyError::other(telemetry::chain(&error).to_string());
         self.cloud.delete_templates(class.name(), |_, _| true).await.map_err(failed)?;
-        self.cloud.delete_profile(class).await.map_err(failed)?;
+        self.cloud.delete_profiles(class).await.map_err(failed)?;
         let api = Api::<Ec2NodeClass>::all(self.client.clone());
         finalizers.retain(|it| !is_ours(it));
         let patch = json!({ "metadata": { "finalizers": finalizers } });

@@ -1,59 +1,106 @@
-//! What the metrics say of the cluster as it is: nodes, pools, pods.
+//! What the metrics say of the cluster as it is: nodes, pools, pods, types, and objects' conditions.
+
+mod objects;
+mod pods;
+mod types;
 
 use std::collections::BTreeMap;
 
 use api_kube::karpenter::{DisruptionReason, NodeClaim, NodePool, labels};
 use k8s_openapi::api::core::v1 as core;
-use karpenter_core::{Snapshot, disruption::allowed_disruptions};
-use resources::{Amounts, node_allocatable};
-use scheduling::PodInfo;
+use karpenter_core::{
+    Snapshot,
+    disruption::{allowed_disruptions, disrupted_nodes},
+};
+use resources::{Amounts, node_allocatable, node_capacity, pod_limits, pod_requests};
 
-use super::{Context, PERIOD};
+use super::{Context, PERIOD, lifecycle::pool_of};
 
 type Gauge<'a> = Vec<(Vec<(&'a str, &'a str)>, f64)>;
+
+/// What pods on a node request, and their limits.
+#[derive(Default)]
+struct Load {
+    requests: Amounts,
+    limits: Amounts,
+}
+
+impl Load {
+    fn add(&mut self, pod: &core::Pod) {
+        self.requests.add(&pod_requests(pod));
+        let mut limits = pod_limits(pod);
+        limits.pods = 1;
+        self.limits.add(&limits);
+    }
+}
 
 impl Context {
     /// Looks at everything again and again.
     pub(super) async fn watch_metrics(&self) {
-        loop {
+        let build = vec![("version", env!("CARGO_PKG_VERSION"))];
+        self.metrics.replace("build_info", vec![(build, 1.0)]);
+        for pass in 0_u64.. {
             self.note_nodes();
             self.note_pools();
             self.note_pods();
+            self.note_objects();
+            // Nothing of them changes in seconds, and there are thousands.
+            if pass % 6 == 0 {
+                self.note_types();
+                self.note_costs();
+            }
             tokio::time::sleep(PERIOD).await;
         }
     }
 
     fn note_nodes(&self) {
         let (nodes, pods, now) = (self.nodes.all(), self.pods.all(), self.clock.now());
-        let mut requests: BTreeMap<(&str, bool), Amounts> = BTreeMap::new();
-        for pod in pods.iter().filter(|it| !is_over(it)) {
+        let mut loads: BTreeMap<&str, (Load, Load)> = BTreeMap::new();
+        for pod in pods.iter().filter(|it| !pods::is_over(it)) {
             let name = pod.spec.as_ref().and_then(|it| it.node_name.as_deref());
             let Some(name) = name.filter(|it| !it.is_empty()) else { continue };
             let owners = pod.metadata.owner_references.as_deref().unwrap_or_default();
-            let is_daemon = owners.iter().any(|it| it.kind == "DaemonSet");
-            requests.entry((name, is_daemon)).or_default().add(&PodInfo::new(pod).requests);
+            let (all, daemons) = loads.entry(name).or_default();
+            all.add(pod);
+            if owners.iter().any(|it| it.kind == "DaemonSet") {
+                daemons.add(pod);
+            }
         }
-        let (mut allocatable, mut ages) = (Gauge::new(), Gauge::new());
-        let (mut of_pods, mut of_daemons) = (Gauge::new(), Gauge::new());
+        let (mut allocatable, mut overhead, mut ages) = (Gauge::new(), Gauge::new(), Gauge::new());
+        let mut of_pods = (Gauge::new(), Gauge::new());
+        let mut of_daemons = (Gauge::new(), Gauge::new());
+        let (mut have, mut taken) = (Amounts::default(), Amounts::default());
+        let none = (Load::default(), Load::default());
         for node in &nodes {
             let name = node.metadata.name.as_deref().unwrap_or_default();
             let marks = node.metadata.labels.as_ref();
             let pool = marks.and_then(|it| it.get(labels::NODE_POOL)).map_or("", String::as_str);
             let of = vec![("node_name", name), ("nodepool", pool)];
-            each(&mut allocatable, &of, &node_allocatable(node));
-            for (is_daemon, gauge) in [(false, &mut of_pods), (true, &mut of_daemons)] {
-                let known = requests.get(&(name, is_daemon)).cloned().unwrap_or_default();
-                each(gauge, &of, &known);
+            let for_pods = node_allocatable(node);
+            each(&mut allocatable, &of, &for_pods);
+            let mut kept = node_capacity(node);
+            kept.subtract(&for_pods);
+            each(&mut overhead, &of, &kept);
+            let (all, daemons) = loads.get(name).unwrap_or(&none);
+            for (gauges, load) in [(&mut of_pods, all), (&mut of_daemons, daemons)] {
+                each(&mut gauges.0, &of, &load.requests);
+                each(&mut gauges.1, &of, &load.limits);
             }
+            have.add(&for_pods);
+            taken.add(&all.requests);
             if let Some(made) = &node.metadata.creation_timestamp {
                 ages.push((of, now.duration_since(made.0).as_secs_f64()));
             }
         }
         let count = u32::try_from(nodes.len()).map_or(f64::MAX, f64::from);
         self.metrics.replace("cluster_state_node_count", vec![(vec![], count)]);
+        self.metrics.replace("cluster_utilization_percent", utilization(&have, &taken));
         self.metrics.replace("nodes_allocatable", allocatable);
-        self.metrics.replace("nodes_total_pod_requests", of_pods);
-        self.metrics.replace("nodes_total_daemon_requests", of_daemons);
+        self.metrics.replace("nodes_system_overhead", overhead);
+        self.metrics.replace("nodes_total_pod_requests", of_pods.0);
+        self.metrics.replace("nodes_total_pod_limits", of_pods.1);
+        self.metrics.replace("nodes_total_daemon_requests", of_daemons.0);
+        self.metrics.replace("nodes_total_daemon_limits", of_daemons.1);
         self.metrics.replace("nodes_current_lifetime_seconds", ages);
     }
 
@@ -66,7 +113,8 @@ impl Context {
             ..Snapshot::default()
         };
         let now = self.clock.now();
-        let (mut usage, mut limits, mut allowed) = (Gauge::new(), Gauge::new(), Gauge::new());
+        let (mut usage, mut limits) = (Gauge::new(), Gauge::new());
+        let (mut allowed, mut consuming) = (Gauge::new(), Gauge::new());
         for pool in &snapshot.pools {
             let of = vec![("nodepool", pool.name())];
             let used = snapshot.used(pool.name());
@@ -81,40 +129,53 @@ impl Context {
                 let of = vec![("nodepool", pool.name()), ("reason", reason.as_str())];
                 allowed.push((of, f64::from(count)));
             }
+            consuming.push((of, f64::from(disrupted_nodes(&snapshot, pool))));
         }
         self.metrics.replace("nodepools_usage", usage);
         self.metrics.replace("nodepools_limit", limits);
         self.metrics.replace("nodepools_allowed_disruptions", allowed);
+        self.metrics.replace("nodepools_nodes_consuming_budgets", consuming);
     }
 
-    fn note_pods(&self) {
-        let pods = self.pods.all();
-        let mut counts: BTreeMap<(&str, &str), f64> = BTreeMap::new();
-        for pod in &pods {
-            let phase = pod.status.as_ref().and_then(|it| it.phase.as_deref()).unwrap_or("Pending");
-            let is_bound = pod.spec.as_ref().is_some_and(|it| it.node_name.is_some());
-            *counts.entry((phase, if is_bound { "true" } else { "false" })).or_default() += 1.0;
+    /// What the nodes of each pool cost, as far as that is known.
+    fn note_costs(&self) {
+        let (pools, claims) = (self.pools.all(), self.claims.all());
+        let mut costs = Gauge::new();
+        for pool in &pools {
+            let Some(types) = self.types(pool) else { continue };
+            let of_pool = claims.iter().filter(|it| pool_of(it) == pool.name());
+            let prices = of_pool.filter_map(|claim| {
+                let marks = claim.metadata.labels.as_ref()?;
+                let kind = marks.get(labels::INSTANCE_TYPE)?;
+                let kind = types.iter().find(|it| &*it.name == kind.as_str())?;
+                let is = |it: &&karpenter_core::Offering| {
+                    marks.get(labels::ZONE).is_some_and(|zone| it.zone() == zone)
+                        && marks
+                            .get(labels::CAPACITY_TYPE)
+                            .is_some_and(|of| it.capacity_type() == of)
+                };
+                kind.offerings.iter().find(is).map(|it| it.price)
+            });
+            costs.push((vec![("nodepool", pool.name())], prices.sum()));
         }
-        let counts = counts.into_iter();
-        let gauge =
-            counts.map(|((phase, bound), it)| (vec![("phase", phase), ("scheduled", bound)], it));
-        self.metrics.replace("pods_state", gauge.collect());
+        self.metrics.replace("nodepools_cost_total", costs);
     }
+}
 
-    /// How long a pod waited, when it is bound and when it is ready.
-    pub(super) fn time_pod(&self, old: Option<&core::Pod>, new: Option<&core::Pod>) {
-        let Some(new) = new else { return };
-        let Some(made) = new.metadata.creation_timestamp.as_ref() else { return };
-        let Some(old) = old else { return };
-        let took = self.clock.now().duration_since(made.0).as_secs_f64();
-        let is_bound = |it: &core::Pod| it.spec.as_ref().is_some_and(|it| it.node_name.is_some());
-        if is_bound(new) && !is_bound(old) {
-            self.metrics.observe("pods_bound_duration_seconds", &[], took);
-        }
-        if is_ready(new) && !is_ready(old) {
-            self.metrics.observe("pods_startup_duration_seconds", &[], took);
-        }
-    }
+#[expect(clippy::cast_precision_loss, reason = "amounts of a cluster are far below 2^52")]
+fn utilization<'a>(have: &Amounts, taken: &Amounts) -> Gauge<'a> {
+    let each = [
+        ("cpu", have.cpu_millis, taken.cpu_millis),
+        ("memory", have.memory, taken.memory),
+        ("ephemeral_storage", have.ephemeral_storage, taken.ephemeral_storage),
+        ("pods", have.pods, taken.pods),
+    ];
+    let known = each.into_iter().filter(|(_, have, _)| *have > 0);
+    known
+        .map(|(name, have, taken)| {
+            (vec![("resource_type", name)], taken as f64 / have as f64 * 100.0)
+        })
+        .collect()
 }
 
 /// One value for each resource; CPU in cores.
@@ -130,15 +191,4 @@ fn each<'a>(gauge: &mut Gauge<'a>, of: &[(&'a str, &'a str)], amounts: &Amounts)
         labels.push(("resource_type", name));
         gauge.push((labels, value));
     }
-}
-
-fn is_over(pod: &core::Pod) -> bool {
-    let phase = pod.status.as_ref().and_then(|it| it.phase.as_deref());
-    matches!(phase, Some("Succeeded" | "Failed"))
-}
-
-fn is_ready(pod: &core::Pod) -> bool {
-    let conditions = pod.status.as_ref().and_then(|it| it.conditions.as_deref());
-    let mut conditions = conditions.unwrap_or_default().iter();
-    conditions.any(|it| it.type_ == "Ready" && it.status == "True")
 }

@@ -95,25 +95,31 @@ impl Context {
             self.events.repair_blocked(&node, claim, found.as_deref());
             return Ok(());
         }
-        // Budgets and do-not-disrupt hold no more: the grace period ends now.
-        let marks = claim.metadata.annotations.as_ref();
-        let noted: Option<Timestamp> = marks
-            .and_then(|it| it.get(annotations::TERMINATION_TIMESTAMP))
-            .and_then(|it| it.parse().ok());
-        if noted.is_none_or(|it| it > now) {
-            let text = now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-            let patch = json!({ "metadata": { "annotations": {
-                annotations::TERMINATION_TIMESTAMP: text } } });
-            let api = Api::<NodeClaim>::all(self.client.clone());
-            let patched =
-                api.patch(claim.name(), &PatchParams::default(), &Patch::Merge(&patch)).await;
-            patched.map_err(|error| ApplyError::new::<NodeClaim>("patch", claim.name(), error))?;
-        }
+        self.end_grace_period(claim).await?;
         info!(claim = claim.name(), condition = illness.condition, "repairing");
         self.count_disrupted(claim, "unhealthy");
         let of = [("condition", illness.condition.as_str()), ("nodepool", pool.unwrap_or(""))];
         self.metrics.add("nodeclaims_unhealthy_disrupted_total", &of, 1.0);
         self.delete_claim(claim, "its node has been ill for too long").await
+    }
+
+    /// Budgets and do-not-disrupt hold no more: the grace period ends now.
+    pub(super) async fn end_grace_period(&self, claim: &NodeClaim) -> Result<(), ApplyError> {
+        let now = self.clock.now();
+        let marks = claim.metadata.annotations.as_ref();
+        let noted = marks.and_then(|it| it.get(annotations::TERMINATION_TIMESTAMP));
+        if noted.and_then(|it| it.parse().ok()).is_some_and(|it: Timestamp| it <= now) {
+            return Ok(());
+        }
+        let text = now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let patch =
+            json!({ "metadata": { "annotations": { annotations::TERMINATION_TIMESTAMP: text } } });
+        let api = Api::<NodeClaim>::all(self.client.clone());
+        match api.patch(claim.name(), &PatchParams::default(), &Patch::Merge(&patch)).await {
+            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+            Err(error) => Err(ApplyError::new::<NodeClaim>("patch", claim.name(), error)),
+            Ok(_) => Ok(()),
+        }
     }
 }
 

@@ -93,6 +93,10 @@ impl Context {
             let asked = node.metadata.deletion_timestamp.as_ref().map_or(now, |it| it.0);
             let took = now.duration_since(asked).as_secs_f64();
             self.metrics.observe("nodes_termination_duration_seconds", &of, took);
+            if let Some(made) = &node.metadata.creation_timestamp {
+                let age = now.duration_since(made.0).as_secs_f64();
+                self.metrics.observe("nodes_lifetime_duration_seconds", &of, age);
+            }
         }
         info!(claim = claim.name(), "terminated");
         self.launched.lock().remove(uid);

@@ -5,6 +5,7 @@ use std::time::Duration;
 use api_kube::karpenter::{NodeClaim, labels};
 use karpenter_aws::{Config, FeatureGates};
 use kube::api::DeleteParams;
+use region_ec2::records::HostReport;
 use serde_json::json;
 
 use crate::{MANY, support::World};
@@ -122,4 +123,72 @@ async fn a_node_that_is_ill_stays_while_the_gate_is_shut() {
     world.node_says(&node, ill).await;
     tokio::time::sleep(Duration::from_secs(120)).await;
     assert!(world.node(&node).await.unwrap().metadata.deletion_timestamp.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_that_ec2_finds_broken_goes_at_once_whatever_budgets_say() {
+    let world = World::new(MANY).await;
+    world.pending("web", "1").await;
+    let claim = world.claim_that_is("Launched").await;
+    let node = world.join(&claim).await;
+    world.claim_that_is("Initialized").await;
+    let now = DeleteParams::default().grace_period(0);
+    world.pods().delete("web", &now).await.unwrap();
+    world.running("served", &node, "1").await;
+    world.forbid_evictions().await;
+    let id = world.instances().await[0].instance_id.clone().unwrap();
+    world.ec2.report(&id, &HostReport::PowerLost).unwrap();
+    world.ec2.report(&id, &HostReport::Unbootable).unwrap();
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    assert!(world.claims().await[0].metadata.deletion_timestamp.is_none(), "it is borne so long");
+    let about = format!("NodeClaim/{}", claim.name());
+    let message = "An unhealthy warning was triggered for the instance";
+    world.until_told(&about, "InstanceUnhealthy", message).await;
+    world
+        .until("the node is gone", || async {
+            let pods = world.pods().list(&Default::default()).await.unwrap();
+            for pod in pods.items.iter().filter(|it| it.metadata.deletion_timestamp.is_some()) {
+                world.pods().delete(pod.metadata.name.as_ref()?, &now).await.ok();
+            }
+            world.end_instances().await;
+            world.node(&node).await.is_none().then_some(())
+        })
+        .await;
+    let page = world.config.metrics.render();
+    for counted in [
+        "karpenter_interruption_instance_status_unhealthy_total{category=\"SystemStatus\"} 1\n",
+        "karpenter_nodeclaims_disrupted_total{reason=\"instance_status\",nodepool=\"default\",\
+         capacity_type=\"on-demand\"} 1\n",
+    ] {
+        assert!(page.contains(counted), "{counted} {page}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_whose_instance_has_planned_downtime_is_drained() {
+    let world = World::new(MANY).await;
+    world.pending("web", "1").await;
+    let claim = world.claim_that_is("Launched").await;
+    let node = world.join(&claim).await;
+    world.claim_that_is("Initialized").await;
+    let now = DeleteParams::default().grace_period(0);
+    world.pods().delete("web", &now).await.unwrap();
+    world.running("served", &node, "1").await;
+    world.forbid_evictions().await;
+    // In this region nothing is ever planned.
+    let id = world.instances().await[0].instance_id.clone().unwrap();
+    let event = "<eventsSet><item><code>system-maintenance</code></item></eventsSet>";
+    let planned = format!(
+        "<instanceStatusSet><item><instanceId>{id}</instanceId>{event}</item></instanceStatusSet>"
+    );
+    for none in ["<instanceStatusSet/>", "<instanceStatusSet></instanceStatusSet>"] {
+        world.rewrite("DescribeInstanceStatus", none, &planned);
+    }
+    tokio::time::sleep(Duration::from_secs(150)).await;
+    let claim = world.claims().await.remove(0);
+    assert!(claim.metadata.deletion_timestamp.is_some(), "it goes");
+    let key = "karpenter.sh/nodeclaim-termination-timestamp";
+    let marks = claim.metadata.annotations.unwrap_or_default();
+    assert!(!marks.contains_key(key), "and its pods have their time");
+    assert!(world.pods().get("served").await.unwrap().metadata.deletion_timestamp.is_none());
 }

@@ -4,6 +4,7 @@ use api_kube as _;
 
 mod budgets;
 mod classes;
+mod consistency;
 mod drains;
 mod elections;
 mod events;
@@ -212,6 +213,14 @@ async fn what_happens_is_counted() {
         "karpenter_nodes_terminated_total{nodepool=\"default\"} 1\n",
         "karpenter_nodepools_usage{nodepool=\"default\",resource_type=\"cpu\"} 0\n",
         "karpenter_cluster_state_node_count 0\n",
+        "karpenter_nodes_lifetime_duration_seconds_count{nodepool=\"default\"} 1\n",
+        "karpenter_nodepools_cost_total{nodepool=\"default\"} 0\n",
+        "karpenter_nodepools_nodes_consuming_budgets{nodepool=\"default\"} 0\n",
+        "karpenter_cloudprovider_instance_type_cpu_cores{instance_type=\"m5.large\"} 2\n",
+        "karpenter_cloudprovider_instance_type_offering_price_estimate{instance_type=\"m5.large\",capacity_type=\"on-demand\",zone=\"us-east-1a\"} 0.096\n",
+        "operator_nodeclaim_status_condition_transitions_total{type=\"Initialized\",status=\"True\",reason=\"Initialized\"} 1\n",
+        "operator_nodeclaim_termination_duration_seconds_count 1\n",
+        "operator_ec2nodeclass_status_condition_count{name=\"default\",type=\"Ready\",status=\"True\",reason=\"Ready\"} 1\n",
     ] {
         assert!(page.contains(wanted), "{wanted}\n{page}");
     }

@@ -7,7 +7,8 @@ use aws_ec2::{
     capacity_reservation::{
         CancelCapacityReservation, CancelCapacityReservationRequest, CreateCapacityReservation,
         CreateCapacityReservationRequest, DescribeCapacityReservations,
-        DescribeCapacityReservationsRequest,
+        DescribeCapacityReservationsRequest, ModifyCapacityReservation,
+        ModifyCapacityReservationRequest,
     },
     run_instances::{PlacementInput, RunInstances, RunInstancesRequest},
 };
@@ -270,6 +271,44 @@ async fn a_bought_node_that_an_open_reservation_has_taken_in_has_not_drifted() {
     let claim = world.claims().await.remove(0);
     assert!(!claim.is_true("Drifted"), "{:?}", claim.condition("Drifted"));
     assert_eq!(label(&claim, labels::CAPACITY_TYPE), Some("on-demand"));
+}
+
+/// What this region sells as a reservation is a Capacity Block to Karpenter.
+fn sell_blocks(world: &World) {
+    let kind = |it: &str| format!("<reservationType>{it}</reservationType>");
+    world.rewrite("DescribeCapacityReservations", &kind("default"), &kind("capacity-block"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_in_a_capacity_block_is_drained_forty_minutes_before_its_end() {
+    let (world, id) = world(1).await;
+    world.pending("web", "14").await;
+    let claim = launched(&world, 1).await.remove(0);
+    let name = world.join(&claim).await;
+    world.claim_that_is("Initialized").await;
+    let now = kube::api::DeleteParams::default().grace_period(0);
+    world.pods().delete("web", &now).await.unwrap();
+    world.running("web", &name, "14").await;
+    world.forbid_evictions().await;
+    sell_blocks(&world);
+    let request = ModifyCapacityReservationRequest {
+        capacity_reservation_id: id.clone(),
+        end_date_type: Some("limited".to_owned()),
+        end_date: Some("2026-11-29T14:00:00Z".to_owned()),
+        ..Default::default()
+    };
+    world.aws.call::<ModifyCapacityReservation>(request).await.unwrap();
+    let state = async || {
+        let status = world.classes().get("default").await.unwrap().status.unwrap();
+        status.capacity_reservations[0].state.clone().unwrap()
+    };
+    // It is noon, and a little later.
+    tokio::time::sleep(Duration::from_secs(78 * 60)).await;
+    assert!(world.claims().await[0].metadata.deletion_timestamp.is_none());
+    assert_eq!(state().await, "active");
+    tokio::time::sleep(Duration::from_secs(4 * 60)).await;
+    assert!(world.claims().await[0].metadata.deletion_timestamp.is_some());
+    assert_eq!(state().await, "expiring");
 }
 
 #[tokio::test(start_paused = true)]

@@ -34,7 +34,7 @@ use bytes::Bytes;
 use clock::Clock;
 use controller::lease::{self, Election};
 use http::Request;
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full};
 use k8s_openapi::api::{
     core::v1::{Namespace, Node, Pod, ServiceAccount},
     policy::v1::PodDisruptionBudget,
@@ -76,6 +76,9 @@ pub(crate) enum Fate {
 
 /// By operation, the next call first.
 type Fates = Arc<Mutex<Vec<(&'static str, Fate)>>>;
+/// By operation: what its answers say, and what they say instead.
+type Rewrites = Arc<Mutex<Vec<Rewrite>>>;
+type Rewrite = (&'static str, String, String);
 
 pub(crate) struct World {
     pub(crate) ec2: Arc<Ec2>,
@@ -88,6 +91,7 @@ pub(crate) struct World {
     overlay_reads: Arc<AtomicUsize>,
     karpenters: Aws,
     fates: Fates,
+    rewrites: Rewrites,
     clock: Clock,
     region: Scope,
     running: Scope,
@@ -129,9 +133,9 @@ impl World {
         let bus = gateway.client_as("ec2.amazonaws.com");
         drop(region.spawn("events", Ec2::clone(&ec2).publish(bus)));
         drop(region.spawn("clock", settle(ec2.clone())));
-        let fates = Fates::default();
-        let karpenters = aws(&gateway, clock, &fates);
-        let aws = aws(&gateway, clock, &Fates::default());
+        let (fates, rewrites) = (Fates::default(), Rewrites::default());
+        let karpenters = aws(&gateway, clock, &fates, &rewrites);
+        let aws = aws(&gateway, clock, &Fates::default(), &Rewrites::default());
         let config = kube_apiserver::Config::new(mvcc::Store::memory(), clock);
         let api = ApiServer::start(config).await.expect("it starts");
         let admin = api.client(UserInfo::master("admin"));
@@ -147,6 +151,7 @@ impl World {
             overlay_reads,
             karpenters,
             fates,
+            rewrites,
             clock,
             region,
             running,
@@ -217,6 +222,11 @@ impl World {
     /// The next call of the operation by Karpenter comes to this.
     pub(crate) fn meet(&self, operation: &'static str, fate: Fate) {
         self.fates.lock().push((operation, fate));
+    }
+
+    /// From now on answers to Karpenter say that instead: what this region has not.
+    pub(crate) fn rewrite(&self, operation: &'static str, from: &str, to: &str) {
+        self.rewrites.lock().push((operation, from.to_owned(), to.to_owned()));
     }
 
     /// Nothing more happens to Karpenter's calls.
@@ -513,6 +523,17 @@ async fn settle(ec2: Arc<Ec2>) {
     }
 }
 
+async fn rewritten(answer: http::Response<Body>, rewrites: &[Rewrite]) -> http::Response<Body> {
+    let (mut parts, body) = answer.into_parts();
+    parts.headers.remove(http::header::CONTENT_LENGTH);
+    let body = body.collect().await.expect("an answer").to_bytes();
+    let mut text = String::from_utf8(body.to_vec()).expect("a text");
+    for (_, from, to) in rewrites {
+        text = text.replace(from, to);
+    }
+    http::Response::from_parts(parts, transport::full(text))
+}
+
 fn refusal(code: &str) -> http::Response<Body> {
     let body = format!(
         "<Response><Errors><Error><Code>{code}</Code><Message>No.</Message></Error></Errors>\
@@ -522,11 +543,11 @@ fn refusal(code: &str) -> http::Response<Body> {
     refused.expect("a response")
 }
 
-fn aws(gateway: &Gateway, clock: Clock, fates: &Fates) -> Aws {
+fn aws(gateway: &Gateway, clock: Clock, fates: &Fates, rewrites: &Rewrites) -> Aws {
     let service = gateway.service(Side::Host);
-    let fates = fates.clone();
+    let (fates, rewrites) = (fates.clone(), rewrites.clone());
     let exchange = Exchange::service(tower::service_fn(move |request: Request<Bytes>| {
-        let (service, fates) = (service.clone(), fates.clone());
+        let (service, fates, rewrites) = (service.clone(), fates.clone(), rewrites.clone());
         async move {
             let text = String::from_utf8_lossy(request.body()).into_owned();
             let fate = {
@@ -538,6 +559,12 @@ fn aws(gateway: &Gateway, clock: Clock, fates: &Fates) -> Aws {
                 return Ok(refusal(code));
             }
             let answer = service.oneshot(request.map(Full::new)).await;
+            let mut rewrites = rewrites.lock().clone();
+            rewrites.retain(|(name, ..)| text.contains(&format!("Action={name}&")));
+            let answer = match answer {
+                Ok(answer) if !rewrites.is_empty() => Ok(rewritten(answer, &rewrites).await),
+                other => other,
+            };
             match fate {
                 Some(Fate::Lost) => Ok(refusal("Unavailable")),
                 Some(Fate::Late(wait)) => {

@@ -199,23 +199,53 @@ fn protected(snapshot: &Snapshot, pods: &[&core::Pod], now: Timestamp) -> Option
         if is_of_node(pod) {
             continue;
         }
-        let budgets: Vec<_> = snapshot.budgets.iter().filter(|it| selects(it, pod)).collect();
-        let names = || -> Vec<String> { budgets.iter().map(|it| name_of(&it.metadata)).collect() };
-        if budgets.len() > 1 {
-            let all = names().join(" ");
-            return Some(format!(
-                "Eviction does not support multiple PDBs (PodDisruptionBudget(s)=[{all}])"
-            ));
-        }
-        let is_blocking = budgets.iter().any(|it| {
-            it.status.as_ref().is_some_and(|status| status.disruptions_allowed.unwrap_or(0) < 1)
-        });
-        if is_blocking {
-            let all = names().join(" ");
-            return Some(format!("Pdb prevents pod evictions (PodDisruptionBudget={all})"));
+        let names = in_the_way(&snapshot.budgets, pod);
+        match &names[..] {
+            [] => {}
+            [name] => {
+                return Some(format!("Pdb prevents pod evictions (PodDisruptionBudget={name})"));
+            }
+            _ => {
+                let all = names.join(" ");
+                return Some(format!(
+                    "Eviction does not support multiple PDBs (PodDisruptionBudget(s)=[{all}])"
+                ));
+            }
         }
     }
     None
+}
+
+/// The budgets that keep any of a node's pods from being evicted now, by the first of these pods.
+pub fn blocking_budgets(budgets: &[PodDisruptionBudget], pods: &[&core::Pod]) -> Vec<String> {
+    let evictable = pods.iter().filter(|it| !is_over(it) && !is_mirror(it) && !tolerates_it(it));
+    let mut each = evictable.map(|it| in_the_way(budgets, it));
+    each.find(|it| !it.is_empty()).unwrap_or_default()
+}
+
+/// The budgets that keep a pod from being evicted now: one that allows no eviction, or more than one,
+/// which the API server does not count together.
+fn in_the_way(budgets: &[PodDisruptionBudget], pod: &core::Pod) -> Vec<String> {
+    let of: Vec<_> = budgets.iter().filter(|it| selects(it, pod)).collect();
+    let is_full = |it: &PodDisruptionBudget| {
+        it.status.as_ref().is_some_and(|it| it.disruptions_allowed.unwrap_or(0) < 1)
+    };
+    // What is not ready may go where its budget says so.
+    let lets_ill_go = |it: &PodDisruptionBudget| {
+        let policy = it.spec.as_ref().and_then(|it| it.unhealthy_pod_eviction_policy.as_deref());
+        policy == Some("AlwaysAllow") && is_ill(pod)
+    };
+    let is_free = |it: &PodDisruptionBudget| !is_full(it) || lets_ill_go(it);
+    match &of[..] {
+        [] => Vec::new(),
+        [one] if is_free(one) => Vec::new(),
+        all => all.iter().map(|it| name_of(&it.metadata)).collect(),
+    }
+}
+
+fn is_ill(pod: &core::Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|it| it.conditions.as_deref());
+    conditions.unwrap_or_default().iter().any(|it| it.type_ == "Ready" && it.status == "False")
 }
 
 fn name_of(metadata: &ObjectMeta) -> String {

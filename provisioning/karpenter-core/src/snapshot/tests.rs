@@ -89,3 +89,46 @@ fn a_pod_is_placed_where_its_volumes_are_or_may_be() {
     snapshot.storage_classes = vec![class(Value::Null)];
     assert_eq!(placed(&snapshot)[0].1, ["a", "b"]);
 }
+
+#[test]
+fn a_node_takes_as_many_volumes_as_its_driver_says_and_a_new_one_any_number() {
+    let claim = |name: &str| -> core::PersistentVolumeClaim {
+        object(json!({ "metadata": { "name": name, "namespace": "x" },
+            "spec": { "storageClassName": "fast" } }))
+    };
+    let with = |name: &str, claims: &[&str], node: Option<&str>| {
+        let volumes: Vec<Value> = claims
+            .iter()
+            .map(|it| json!({ "name": it, "persistentVolumeClaim": { "claimName": it } }))
+            .collect();
+        let mut pod = pod(&json!({ "volumes": volumes, "nodeName": node }));
+        pod.metadata.name = Some(name.to_owned());
+        pod.metadata.uid = Some(name.to_owned());
+        pod
+    };
+    let limit = |count: Value| -> CSINode {
+        object(json!({ "metadata": { "name": "n" }, "spec": { "drivers": [
+            { "name": "ebs.csi.aws.com", "nodeID": "i", "allocatable": count }] } }))
+    };
+    let mut snapshot = Snapshot { pools: vec![pool("a", None)], ..Snapshot::default() };
+    snapshot.nodes = vec![object(json!({ "metadata": { "name": "n" }, "status": {
+        "allocatable": { "cpu": "16", "memory": "64Gi", "pods": "100" } } }))];
+    snapshot.storage_classes = vec![object(json!({ "metadata": { "name": "fast" },
+        "provisioner": "ebs.csi.aws.com", "volumeBindingMode": "WaitForFirstConsumer" }))];
+    snapshot.volume_claims = ["shared", "b", "c"].map(claim).into();
+    snapshot.pods = vec![
+        with("one", &["shared"], Some("n")),
+        with("two", &["shared"], Some("n")),
+        with("new", &["b", "c"], None),
+    ];
+    for (count, is_room) in
+        [(json!({ "count": 3 }), true), (json!({ "count": 2 }), false), (Value::Null, true)]
+    {
+        snapshot.csi_nodes = vec![limit(count.clone())];
+        let outcome = solve(snapshot.world(|_| Some(types()), Pending::Unbound), Effort::Improve);
+        assert_eq!(outcome.existing.len(), usize::from(is_room), "{count}");
+        assert_eq!(outcome.claims.len(), usize::from(!is_room), "{count}");
+        let mut requests = outcome.claims.iter().flat_map(|it| it.requests.scalars.keys());
+        assert_eq!(requests.next(), None, "nobody can give that");
+    }
+}

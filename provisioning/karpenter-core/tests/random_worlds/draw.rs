@@ -9,7 +9,7 @@ use karpenter_core::{
     Reservation, Used, World,
 };
 use resources::Amounts;
-use scheduling::PodInfo;
+use scheduling::{HostPort, PodInfo, VolumeFact};
 use serde_json::{Value, json};
 
 /// Splitmix64: small, and the same everywhere.
@@ -204,20 +204,76 @@ fn spec(draw: &mut Draw) -> Value {
     spec["affinity"] = affinity;
     if draw.one_in(4) {
         let hard = *draw.pick(&["DoNotSchedule", "DoNotSchedule", "ScheduleAnyway"]);
-        spec["topologySpreadConstraints"] = json!([{
+        let mut spread = json!({
             "maxSkew": 1 + draw.below(2), "topologyKey": key(draw), "whenUnsatisfiable": hard,
-            "labelSelector": selector(draw) }]);
+            "labelSelector": selector(draw) });
+        if hard == "DoNotSchedule" && draw.one_in(4) {
+            spread["minDomains"] = json!(1 + draw.below(4));
+        }
+        if draw.one_in(4) {
+            spread["nodeTaintsPolicy"] = json!("Honor");
+        }
+        if draw.one_in(4) {
+            spread["nodeAffinityPolicy"] = json!("Ignore");
+        }
+        spec["topologySpreadConstraints"] = json!([spread]);
     }
     spec
 }
 
+/// Volumes that are in some zones, or may be.
+fn volumes(draw: &mut Draw) -> Vec<VolumeFact> {
+    let count = if draw.one_in(4) { 1 + draw.below(2) } else { 0 };
+    let each = (0..count).map(|_| {
+        let zones = [*draw.pick(&ZONES), *draw.pick(&ZONES)];
+        let terms = json!([{ "matchExpressions": [
+            { "key": labels::ZONE, "operator": "In", "values": zones }] }]);
+        VolumeFact::Bound { terms: serde_json::from_value(terms).unwrap(), labels: BTreeMap::new() }
+    });
+    each.collect()
+}
+
 fn pod(name: &str, app: &str, spec: &Value) -> Arc<PodInfo> {
+    pod_with(name, app, spec, &[])
+}
+
+fn pod_with(name: &str, app: &str, spec: &Value, volumes: &[VolumeFact]) -> Arc<PodInfo> {
     let pod: Pod = serde_json::from_value(json!({
         "metadata": { "name": name, "namespace": "default", "uid": name, "labels": { "app": app } },
         "spec": spec,
     }))
     .unwrap();
-    PodInfo::shared(&pod)
+    let mut info = PodInfo::new(&pod);
+    info.volumes = volumes.to_vec();
+    Arc::new(info)
+}
+
+/// One that is everywhere, and some that are not.
+fn daemons(draw: &mut Draw) -> Vec<Arc<PodInfo>> {
+    let of = |cpu: &str| {
+        json!([{ "name": "d", "resources": { "requests": {
+        "cpu": cpu, "memory": "64Mi" } } }])
+    };
+    let everything = json!([{ "operator": "Exists" }]);
+    let mut all = vec![pod(
+        "daemon",
+        "daemon",
+        &json!({ "containers": of("50m"), "tolerations": everything }),
+    )];
+    if draw.one_in(2) {
+        let spec = json!({ "containers": of("300m"), "tolerations": everything,
+            "nodeSelector": { labels::ARCH: "arm64" } });
+        all.push(pod("of-arm64", "daemon", &spec));
+    }
+    if draw.one_in(3) {
+        let mut spec = json!({ "containers": of("20m") });
+        spec["containers"][0]["ports"] = json!([{ "containerPort": 80, "hostPort": 80 }]);
+        if draw.one_in(2) {
+            spec["nodeSelector"] = json!({ labels::ARCH: "amd64" });
+        }
+        all.push(pod("with-port", "daemon", &spec));
+    }
+    all
 }
 
 /// What one node has of which pods.
@@ -250,6 +306,10 @@ fn node(draw: &mut Draw, at: usize) -> Node {
         allocatable: amounts(4000, 8000, 20),
         pods,
         reserved: amounts(100, 100, 1),
+        ports: match draw.one_in(4) {
+            true => vec![HostPort { address: String::new(), protocol: "TCP".into(), port: 80 }],
+            false => Vec::new(),
+        },
         is_initialized: !draw.one_in(4),
     }
 }
@@ -260,19 +320,16 @@ pub(crate) fn world(seed: u64) -> World {
     let nodes = (0..draw.below(4)).map(|at| node(&mut draw, at)).collect();
     let mut pods = Vec::new();
     for kind in 0..1 + draw.below(8) {
-        let (app, spec) = (*draw.pick(&APPS), spec(&mut draw));
+        let (app, spec, volumes) = (*draw.pick(&APPS), spec(&mut draw), volumes(&mut draw));
         for it in 0..1 + draw.below(6) {
-            pods.push(pod(&format!("p{kind}-{it}"), app, &spec));
+            pods.push(pod_with(&format!("p{kind}-{it}"), app, &spec, &volumes));
         }
     }
-    let daemon = json!({ "containers": [{ "name": "d", "resources": {
-        "requests": { "cpu": "50m", "memory": "64Mi" } } }],
-        "tolerations": [{ "operator": "Exists" }] });
     let preferences = match draw.one_in(3) {
         true => Preferences::Ignore,
         false => Preferences::Respect,
     };
-    let daemons = vec![pod("daemon", "daemon", &daemon)];
+    let daemons = daemons(&mut draw);
     let min_values = match draw.one_in(3) {
         true => MinValues::BestEffort,
         false => MinValues::Strict,

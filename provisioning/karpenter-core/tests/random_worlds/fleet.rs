@@ -14,7 +14,10 @@ use karpenter_core::{
 };
 use serde_json::{Value, json};
 
-use crate::draw::{self, Draw};
+use crate::{
+    draw::{self, Draw},
+    moves,
+};
 
 /// More commands than these one after the other are no end.
 const MOST_STEPS: usize = 200;
@@ -60,6 +63,13 @@ impl Run {
         for at in 0..2 + it.draw.below(9) {
             it.add_node(&format!("node-{at}"));
         }
+        if it.draw.one_in(2) {
+            it.snapshot.budgets.push(object(json!({
+                "metadata": { "name": "guard", "namespace": "x" },
+                "spec": { "selector": { "matchLabels": { "app": "guarded" } } },
+                "status": { "disruptionsAllowed": 0, "currentHealthy": 1, "desiredHealthy": 1,
+                    "expectedPods": 1 } })));
+        }
         it
     }
 
@@ -97,8 +107,12 @@ impl Run {
             budgets.push(Budget { most, reasons, is_active: window.is_none_or(|it| it.1) });
         }
         let policy = *draw.pick(&["WhenEmpty", "WhenEmptyOrUnderutilized", "Balanced"]);
-        let pool: NodePool = object(json!({ "metadata": { "name": name }, "spec": {
+        let mut pool: NodePool = object(json!({ "metadata": { "name": name }, "spec": {
             "disruption": { "consolidationPolicy": policy, "budgets": written } } }));
+        if draw.one_in(4) {
+            let limit = json!({ "cpu": (4 + draw.below(60)).to_string() });
+            pool.spec.limits = serde_json::from_value(limit).unwrap();
+        }
         self.snapshot.pools.push(pool);
         self.budgets.push((name.to_owned(), budgets));
     }
@@ -132,15 +146,10 @@ impl Run {
         let conditions: Vec<Value> = draw.one_in(3).then_some(drifted).into_iter().collect();
         self.snapshot.claims.push(object(json!({ "metadata": { "name": name },
             "status": { "nodeName": name, "conditions": conditions } })));
+        let arch = kind.labels[labels::ARCH].clone();
         for at in 0..draw.below(4) {
-            let cpu = *draw.pick(&["50m", "200m", "500m"]);
-            let mark = if draw.one_in(10) { "true" } else { "false" };
-            let pod = format!("{name}-{at}");
-            self.snapshot.pods.push(object(json!({
-                "metadata": { "name": pod, "namespace": "x", "uid": pod,
-                    "annotations": { annotations::DO_NOT_DISRUPT: mark } },
-                "spec": { "nodeName": name, "containers": [{ "name": "c",
-                    "resources": { "requests": { "cpu": cpu } } }] } })));
+            let pod = drawn_pod(draw, name, at, &arch);
+            self.snapshot.pods.push(pod);
         }
     }
 
@@ -154,6 +163,7 @@ impl Run {
             match fleet.next_command() {
                 Some(command) => {
                     self.check(&command)?;
+                    moves::check(&self.snapshot, &self.types, &command)?;
                     self.begin(&command);
                 }
                 None if !self.finish() => return Ok(()),
@@ -235,6 +245,31 @@ impl Run {
         let at = nodes.iter().position(|it| it.metadata.deletion_timestamp.is_some());
         at.map(|at| nodes.remove(at)).is_some()
     }
+}
+
+/// A pod on a node: the first may have a port of its host, the second want to be alone of its kind.
+fn drawn_pod(draw: &mut Draw, node: &str, at: usize, arch: &str) -> Pod {
+    let name = format!("{node}-{at}");
+    let cpu = *draw.pick(&["50m", "200m", "500m"]);
+    let mark = if draw.one_in(10) { "true" } else { "false" };
+    let mut app = if draw.one_in(10) { "guarded" } else { "web" };
+    let mut spec = json!({ "nodeName": node, "containers": [{ "name": "c",
+        "resources": { "requests": { "cpu": cpu } } }] });
+    if at == 0 && draw.one_in(4) {
+        spec["containers"][0]["ports"] = json!([{ "containerPort": 80, "hostPort": 80 }]);
+    }
+    if at == 1 && draw.one_in(3) {
+        app = "lonely";
+        spec["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"] = json!([{ "topologyKey": labels::HOSTNAME,
+                "labelSelector": { "matchLabels": { "app": app } } }]);
+    }
+    if draw.one_in(5) {
+        spec["nodeSelector"] = json!({ labels::ARCH: arch });
+    }
+    object(json!({
+        "metadata": { "name": name, "namespace": "x", "uid": name, "labels": { "app": app },
+            "annotations": { annotations::DO_NOT_DISRUPT: mark } },
+        "spec": spec }))
 }
 
 /// What counts as disrupted: a node that goes, or is not ready.

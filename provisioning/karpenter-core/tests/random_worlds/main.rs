@@ -8,6 +8,7 @@ use api_kube as _;
 
 mod draw;
 mod fleet;
+mod moves;
 mod validator;
 
 use karpenter_core::{Effort, solve};

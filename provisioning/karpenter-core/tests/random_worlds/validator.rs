@@ -9,7 +9,7 @@ use api_kube::karpenter::labels;
 use k8s_openapi::api::core::v1 as core;
 use karpenter_core::{InstanceType, MinValues, NewClaim, OptionOf, Outcome, Pool, World};
 use resources::Amounts;
-use scheduling::{Cluster, Verdict, filter_node};
+use scheduling::{Cluster, PodInfo, Verdict, filter_node};
 
 /// What is wrong, if anything is.
 pub(crate) fn check(world: &World, outcome: &Outcome) -> Result<(), String> {
@@ -190,10 +190,18 @@ fn made(world: &World, claim: &NewClaim, name: &str, which: f64) -> core::Node {
     pairs.push((labels::ZONE.to_owned(), option.zone.to_string()));
     pairs.push((labels::CAPACITY_TYPE.to_owned(), option.capacity_type.to_string()));
     pairs.push((labels::HOSTNAME.to_owned(), name.to_owned()));
-    let mut allocatable = kind.allocatable.clone();
-    // The one daemon tolerates everything and selects no node.
-    world.daemons.iter().for_each(|it| allocatable.subtract(&it.requests));
-    node(name, labelled(pairs), &allocatable, &pool.taints)
+    node(name, labelled(pairs), &kind.allocatable, &pool.taints)
+}
+
+/// The daemons that want to be on a new node are there before its pods.
+fn daemons_come(world: &World, cluster: &mut Cluster, node: &str) {
+    for daemon in &world.daemons {
+        if matches!(filter_node(cluster, daemon, node), Some(Verdict::Fits)) {
+            let mut own = PodInfo::clone(daemon);
+            own.uid = format!("{}-on-{node}", own.name);
+            cluster.set_pod(node, Arc::new(own));
+        }
+    }
 }
 
 /// The scheduler's predicates let each pod in, in the order in which the solver placed them.
@@ -203,8 +211,14 @@ fn scheduler_agrees(world: &World, outcome: &Outcome, which: f64) -> Result<(), 
         let mut allocatable = it.allocatable.clone();
         allocatable.subtract(&it.reserved);
         let labels = labelled(it.labels.clone());
+        allocatable.pods += 1;
         cluster.set_node(&node(&it.name, labels, &allocatable, &it.taints));
         it.pods.iter().for_each(|pod| cluster.set_pod(&it.name, pod.clone()));
+        // What is reserved is counted already.
+        let mut coming = PodInfo::new(&core::Pod::default());
+        coming.uid = format!("daemons-of-{}", it.name);
+        coming.host_ports.clone_from(&it.ports);
+        cluster.set_pod(&it.name, Arc::new(coming));
     }
     let mut places = vec![String::new(); world.pods.len()];
     for (pod, at) in &outcome.existing {
@@ -213,6 +227,7 @@ fn scheduler_agrees(world: &World, outcome: &Outcome, which: f64) -> Result<(), 
     for (at, claim) in outcome.claims.iter().enumerate() {
         let name = format!("claim-{at}");
         cluster.set_node(&made(world, claim, &name, which));
+        daemons_come(world, &mut cluster, &name);
         claim.pods.iter().for_each(|pod| places[*pod].clone_from(&name));
     }
     for pod in &outcome.order {

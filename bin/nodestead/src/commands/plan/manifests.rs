@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::Path};
 
 use anyhow::Context;
-use api_kube::karpenter::{Ec2NodeClass, NodeClaim, NodePool};
+use api_kube::karpenter::{Ec2NodeClass, NodeClaim, NodeOverlay, NodePool};
 use k8s_openapi::{
     api::{
         apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet},
@@ -26,6 +26,7 @@ const MOST_PODS: i32 = 200_000;
 pub(super) struct Manifests {
     pub(super) snapshot: Snapshot,
     pub(super) classes: Vec<Ec2NodeClass>,
+    pub(super) overlays: Vec<NodeOverlay>,
     /// Kinds that do not matter for nodes.
     pub(super) skipped: BTreeMap<String, usize>,
 }
@@ -125,6 +126,7 @@ impl Manifests {
                 snapshot.volume_claims.push(it);
             }
             "StorageClass" => snapshot.storage_classes.push(parsed(object)?),
+            "CSINode" => snapshot.csi_nodes.push(parsed(object)?),
             "PodDisruptionBudget" => {
                 let mut it: k8s_openapi::api::policy::v1::PodDisruptionBudget = parsed(object)?;
                 in_default(&mut it.metadata);
@@ -133,6 +135,7 @@ impl Manifests {
             "NodePool" => snapshot.pools.push(parsed::<NodePool>(object)?),
             "NodeClaim" => snapshot.claims.push(parsed::<NodeClaim>(object)?),
             "EC2NodeClass" => self.classes.push(parsed(object)?),
+            "NodeOverlay" => self.overlays.push(parsed(object)?),
             _ => *self.skipped.entry(kind).or_default() += 1,
         }
         Ok(())

@@ -7,17 +7,18 @@
 //! Where there is no NodePool, one is assumed and said: On-Demand, x86-64 or arm64, of the
 //! categories c, m and r from the sixth generation on.
 
-use std::{collections::BTreeMap, sync::Arc};
-
-use api_kube::karpenter::{Ec2NodeClass, NodePool, NodeSelectorRequirement, labels};
+use api_kube::karpenter::{Ec2NodeClass, NodeOverlay, NodePool, NodeSelectorRequirement, labels};
 use clock::Clock;
-use karpenter_aws::{Kubelet, Market, Zone, instance_types, is_ready, offers};
+use karpenter_aws::is_ready;
 use karpenter_core::{
-    Effort, InstanceType, Pending, Snapshot, disrupt, disruption::Gates, faults, provision,
+    Effort, Pending, Scaling, Snapshot, disrupt, disruption::Gates, faults, provision, scaling,
+    static_claims,
 };
 
 use super::{
-    gather, manifests,
+    gather::{self, Left, Objects},
+    manifests,
+    offered::{Given, Offers},
     report::{self, Plan},
 };
 use crate::{
@@ -36,14 +37,21 @@ pub(super) async fn run(args: PlanNodes) -> anyhow::Result<()> {
     let mut notes = Vec::new();
     let wanted = manifests::read(&args.filename)?;
     let is_live = args.live || args.kubeconfig.is_some() || args.filename.is_empty();
-    let (mut snapshot, mut classes) = match is_live {
+    let Objects { mut snapshot, mut classes, mut overlays } = match is_live {
         true => gather::cluster(&client(&args).await?).await?,
-        false => Default::default(),
+        false => Objects::default(),
+    };
+    // Of another cluster than the region's nobody knows where to ask.
+    let left = match is_live && args.kubeconfig.is_none() {
+        true => Some(gather::left(&Layout::new(&args.at.data_dir)?).await?),
+        false => None,
     };
     let pending = if is_live { Pending::Unschedulable } else { Pending::Unbound };
     let added = wanted.snapshot.pods.len();
     merge(&mut snapshot, wanted.snapshot, is_live);
     classes.extend(wanted.classes);
+    overlays.retain(|it| !wanted.overlays.iter().any(|other| other.name() == it.name()));
+    overlays.extend(wanted.overlays);
     for (kind, count) in wanted.skipped {
         notes.push(format!("{count} {kind} left aside: plans do not read that kind"));
     }
@@ -71,7 +79,12 @@ pub(super) async fn run(args: PlanNodes) -> anyhow::Result<()> {
     if args.spot_price > 0 && snapshot.pools.iter().any(allows_spot) {
         notes.push(format!("Spot is taken to cost {} % of On-Demand", args.spot_price));
     }
-    let plan = plan(&args, &snapshot, &classes, pending, notes, is_live && added == 0);
+    if snapshot.pools.iter().any(|it| it.spec.replicas.is_some()) {
+        notes
+            .push("NodePools with replicas are planned as with the gate StaticCapacity".to_owned());
+    }
+    let inputs = Inputs { snapshot, classes, overlays, left };
+    let plan = plan(&args, &inputs, pending, notes, is_live && added == 0);
     drop(waiting);
     match args.output.output {
         Format::Json => println!("{}", serde_json::to_string_pretty(&plan)?),
@@ -110,6 +123,7 @@ fn merge(into: &mut Snapshot, mut from: Snapshot, is_live: bool) {
     into.volumes.append(&mut from.volumes);
     into.volume_claims.append(&mut from.volume_claims);
     into.storage_classes.append(&mut from.storage_classes);
+    into.csi_nodes.append(&mut from.csi_nodes);
     into.budgets.append(&mut from.budgets);
 }
 
@@ -139,60 +153,34 @@ fn allows_spot(pool: &NodePool) -> bool {
     requirements.get(labels::CAPACITY_TYPE).is_none_or(|it| it.has("spot"))
 }
 
-/// The types that each class offers.
-struct Offers<'a> {
-    args: &'a PlanNodes,
-    classes: &'a [Ec2NodeClass],
-    known: std::cell::RefCell<BTreeMap<String, Arc<[InstanceType]>>>,
-}
-
-impl Offers<'_> {
-    fn of(&self, pool: &NodePool) -> Option<Arc<[InstanceType]>> {
-        let name = &pool.spec.template.spec.node_class_ref.name;
-        if let Some(known) = self.known.borrow().get(name) {
-            return Some(known.clone());
-        }
-        let class = self.classes.iter().find(|it| it.name() == name);
-        let types = match class.filter(|it| it.status.is_some()) {
-            Some(class) => offers(class, self.market(class_zones(class)), |_| true)?,
-            None => {
-                let zones: Vec<String> = self.args.zones.clone();
-                let kubelet = class.map(Kubelet::of).unwrap_or_default();
-                instance_types(&kubelet, &self.market(zones))
-            }
-        };
-        self.known.borrow_mut().insert(name.clone(), types.clone());
-        Some(types)
-    }
-
-    fn market(&self, zones: Vec<String>) -> Market {
-        let region =
-            zones.first().map(|it| it.trim_end_matches(|it: char| it.is_ascii_lowercase()));
-        let share = f64::from(self.args.spot_price) / 100.0;
-        Market {
-            region: region.unwrap_or_default().to_owned(),
-            zones: zones.iter().map(|it| Zone { name: it.clone(), id: None }).collect(),
-            spot_share: (share > 0.0).then_some(share),
-            ..Market::default()
-        }
-    }
-}
-
-/// The zones of what a class has found.
-fn class_zones(class: &Ec2NodeClass) -> Vec<String> {
-    let status = class.status.as_ref();
-    status.into_iter().flat_map(|it| &it.subnets).map(|it| it.zone.clone()).collect()
+/// What there is to plan for.
+struct Inputs {
+    snapshot: Snapshot,
+    classes: Vec<Ec2NodeClass>,
+    overlays: Vec<NodeOverlay>,
+    /// What EC2 has left, where it was asked.
+    left: Option<Left>,
 }
 
 fn plan(
     args: &PlanNodes,
-    snapshot: &Snapshot,
-    classes: &[Ec2NodeClass],
+    inputs: &Inputs,
     pending: Pending,
-    notes: Vec<String>,
+    mut notes: Vec<String>,
     is_quiet: bool,
 ) -> Plan {
-    let offers = Offers { args, classes, known: Default::default() };
+    let snapshot = &inputs.snapshot;
+    let share = f64::from(args.spot_price) / 100.0;
+    let given = Given {
+        classes: &inputs.classes,
+        overlays: &inputs.overlays,
+        claims: &snapshot.claims,
+        left: inputs.left.as_ref(),
+        zones: &args.zones,
+        spot_share: (share > 0.0).then_some(share),
+    };
+    let (offers, more) = Offers::new(given, &snapshot.pools);
+    notes.extend(more);
     let effort = if args.first_fit { Effort::FirstFit } else { Effort::Improve };
     let (world, outcome) = provision(snapshot, |it| offers.of(it), pending, effort);
     let mut plan = Plan::new(&world, &outcome, notes);
@@ -203,5 +191,100 @@ fn plan(
         let (commands, kept) = disrupt(snapshot, |it| offers.of(it), now, gates, MOST_COMMANDS);
         plan.add_consolidation(&commands, kept);
     }
+    add_static(&mut plan, snapshot, &offers);
+    let few = plan.coming_by_zone().into_iter().filter_map(|((pool, zone), count)| {
+        let of = snapshot.pools.iter().find(|it| it.name() == pool)?;
+        let free = offers.addresses(of, zone).filter(|it| *it < count)?;
+        Some(format!(
+            "{count} nodes of NodePool {pool} would come in {zone}, where its subnets have {free} \
+             free addresses"
+        ))
+    });
+    let few: Vec<String> = few.collect();
+    plan.note(few);
     plan
+}
+
+/// What static pools need to be as large as they say.
+fn add_static(plan: &mut Plan, snapshot: &Snapshot, offers: &Offers<'_>) {
+    let is_static = |it: &&NodePool| it.spec.replicas.is_some() && faults(it).is_empty();
+    for pool in snapshot.pools.iter().filter(is_static) {
+        match scaling(snapshot, pool) {
+            Scaling::Enough => {}
+            Scaling::Up(count) => {
+                let types = offers.of(pool);
+                let claims = types.map(|it| static_claims(snapshot, pool, it, count));
+                let claims = claims.unwrap_or_default();
+                if claims.len() < count {
+                    let (name, left) = (pool.name(), count - claims.len());
+                    plan.note([format!(
+                        "NodePool {name} lacks {left} nodes that nothing can be had for"
+                    )]);
+                }
+                plan.add_static(&claims);
+            }
+            Scaling::Down(claims) => plan.add_surplus(pool, claims),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use serde_json::json;
+
+    use super::*;
+
+    /// `nodestead plan` without a flag.
+    #[derive(Parser)]
+    struct Bare {
+        #[command(flatten)]
+        nodes: PlanNodes,
+    }
+
+    fn planned(replicas: i64, nodes: usize, left: Option<Left>) -> serde_json::Value {
+        let mut pool = default_pool();
+        pool.spec.replicas = Some(replicas);
+        pool.spec.template.spec.node_class_ref.name = "default".to_owned();
+        let mut snapshot = Snapshot { pools: vec![pool], ..Snapshot::default() };
+        for at in 0..nodes {
+            let claim = json!({ "metadata": { "name": format!("claim-{at}"),
+                "labels": { labels::NODE_POOL: "default" } } });
+            snapshot.claims.push(serde_json::from_value(claim).unwrap());
+        }
+        let class = json!({ "metadata": { "name": "default" }, "spec": {}, "status": {
+            "subnets": [{ "id": "subnet-1", "zone": "us-east-1a" }],
+            "amis": [{ "id": "ami-1", "requirements": [{ "key": "kubernetes.io/arch",
+                "operator": "In", "values": ["amd64"] }] }],
+            "conditions": [{ "type": "Ready", "status": "True", "reason": "", "message": "",
+                "lastTransitionTime": "2026-01-01T00:00:00Z" }] } });
+        let classes = vec![serde_json::from_value(class).unwrap()];
+        let inputs = Inputs { snapshot, classes, overlays: Vec::new(), left };
+        let args = Bare::parse_from(["plan"]).nodes;
+        let plan = plan(&args, &inputs, Pending::Unschedulable, Vec::new(), true);
+        serde_json::to_value(plan).unwrap()
+    }
+
+    #[test]
+    fn a_static_pool_has_as_many_nodes_as_it_says() {
+        let plan = planned(3, 1, None);
+        let coming = plan["coming"].as_array().unwrap();
+        assert_eq!(coming.len(), 2, "{plan}");
+        let each: f64 = coming.iter().map(|it| it["price"].as_f64().unwrap()).sum();
+        assert!((plan["price"]["coming"].as_f64().unwrap() - each).abs() < 1e-9, "{plan}");
+        let plan = planned(1, 3, None);
+        let going = plan["going"].as_array().unwrap();
+        assert_eq!(going.len(), 1, "{plan}");
+        assert_eq!(going[0]["nodes"].as_array().unwrap().len(), 2, "{plan}");
+    }
+
+    #[test]
+    fn more_nodes_than_there_are_addresses_are_a_note() {
+        for (free, is_said) in [(1, true), (2, false)] {
+            let addresses = [("subnet-1".to_owned(), free)].into();
+            let plan = planned(2, 0, Some(Left { addresses, ..Left::default() }));
+            let notes = plan["notes"].to_string();
+            assert_eq!(notes.contains("2 nodes of NodePool default"), is_said, "{notes}");
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, fmt::Write};
 
+use api_kube::karpenter::NodePool;
 use comfy_table::{Table, presets::NOTHING};
 use karpenter_core::{
     Miss, NewClaim, Outcome, World,
@@ -133,6 +134,48 @@ impl Plan {
             notes,
             ..Self::default()
         }
+    }
+
+    pub(super) fn note(&mut self, notes: impl IntoIterator<Item = String>) {
+        self.notes.extend(notes);
+    }
+
+    /// New nodes that no pod has asked for: every choice has them.
+    pub(super) fn add_static(&mut self, claims: &[NewClaim]) {
+        let price: f64 = claims.iter().map(NewClaim::price).sum();
+        self.coming.extend(claims.iter().map(|it| coming(it, Vec::new())));
+        for it in [&mut self.price.coming, &mut self.price.lower_bound, &mut self.price.first_fit] {
+            *it += price;
+        }
+    }
+
+    /// Claims that a static pool has more than it says.
+    pub(super) fn add_surplus(&mut self, pool: &NodePool, claims: Vec<String>) {
+        let wanted = pool.spec.replicas.unwrap_or(0);
+        let nodes = claims.into_iter().map(|name| GoingNode {
+            name,
+            node_pool: pool.name().to_owned(),
+            instance_type: String::new(),
+            capacity_type: String::new(),
+            price: None,
+        });
+        self.going.push(Going {
+            nodes: nodes.collect(),
+            reason: "Scaling",
+            why: format!("NodePool {} is to have {wanted} nodes", pool.name()),
+            saving: 0.0,
+            replacements: Vec::new(),
+            moves: BTreeMap::new(),
+        });
+    }
+
+    /// How many new nodes each pool would have in each zone.
+    pub(super) fn coming_by_zone(&self) -> BTreeMap<(&str, &str), i64> {
+        let mut counts = BTreeMap::new();
+        for it in &self.coming {
+            *counts.entry((it.node_pool.as_str(), it.zone.as_str())).or_default() += 1;
+        }
+        counts
     }
 
     pub(super) fn add_consolidation(&mut self, commands: &[Command], kept: Vec<disruption::Kept>) {

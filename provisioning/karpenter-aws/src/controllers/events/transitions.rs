@@ -1,15 +1,22 @@
-//! Conditions that become another status are told of as events, as upstream's operators do.
+//! Conditions that become another status are told of as events, and counted, as upstream's operators
+//! do; and how long objects took to go.
 //!
 //! What an object's `Ready` depends on is unknown until somebody has said it; of other conditions the
 //! first word is no transition. Of an object that was there before, nothing is told.
 //!
 //! Upstream: `status` of awslabs/operatorpkg.
 
+use std::sync::Arc;
+
+use clock::Clock;
 use controller::{Recorder, Store};
+use jiff::Timestamp;
 use k8s_openapi::{
     api::core::v1::NodeCondition, apimachinery::pkg::apis::meta::v1::Condition as OfKarpenter,
 };
 use kube::Resource;
+
+use crate::metrics::{Metrics, OfKind};
 
 /// A condition, of whichever type it is.
 pub(in crate::controllers) trait Condition {
@@ -17,6 +24,8 @@ pub(in crate::controllers) trait Condition {
     fn status(&self) -> &str;
     fn reason(&self) -> &str;
     fn message(&self) -> &str;
+    /// Since when it has had its status.
+    fn since(&self) -> Option<Timestamp>;
 }
 
 impl Condition for OfKarpenter {
@@ -35,6 +44,10 @@ impl Condition for OfKarpenter {
     fn message(&self) -> &str {
         &self.message
     }
+
+    fn since(&self) -> Option<Timestamp> {
+        Some(self.last_transition_time.0)
+    }
 }
 
 impl Condition for NodeCondition {
@@ -52,6 +65,10 @@ impl Condition for NodeCondition {
 
     fn message(&self) -> &str {
         self.message.as_deref().unwrap_or_default()
+    }
+
+    fn since(&self) -> Option<Timestamp> {
+        self.last_transition_time.as_ref().map(|it| it.0)
     }
 }
 
@@ -87,23 +104,61 @@ const KINDS: [&str; 28] = [
     "ContainerRuntimeReady",
 ];
 
-/// Tells of the transitions of all objects in a store. `depends_on`: what their `Ready` depends on.
-pub(in crate::controllers) fn follow<K, C>(
-    store: &Store<K>,
-    recorder: &Recorder,
-    depends_on: &'static [&'static str],
-    conditions: impl Fn(&K) -> &[C] + Send + 'static,
-) where
-    K: Resource<DynamicType = ()> + Send + Sync + 'static,
-    C: Condition,
-{
-    let recorder = recorder.clone();
-    store.subscribe(move |change| {
-        let (Some(old), Some(new)) = (&change.old, &change.new) else { return };
-        for (kind, message) in transitions(conditions(old), conditions(new), depends_on) {
-            recorder.normal(&**new, kind, message);
+/// Who is told of transitions.
+#[derive(Clone)]
+pub(in crate::controllers) struct Told {
+    pub(in crate::controllers) recorder: Recorder,
+    pub(in crate::controllers) metrics: Arc<Metrics>,
+    pub(in crate::controllers) clock: Clock,
+}
+
+impl Told {
+    /// Of the transitions of all objects in a store. `depends_on`: what their `Ready` depends on.
+    pub(in crate::controllers) fn follow<K, C>(
+        &self,
+        store: &Store<K>,
+        of: &'static OfKind,
+        depends_on: &'static [&'static str],
+        conditions: impl Fn(&K) -> &[C] + Send + 'static,
+    ) where
+        K: Resource<DynamicType = ()> + Send + Sync + 'static,
+        C: Condition,
+    {
+        let told = self.clone();
+        store.subscribe(move |change| match (&change.old, &change.new) {
+            (Some(old), Some(new)) => {
+                let (old, now) = (conditions(old), conditions(new));
+                for (kind, message) in transitions(old, now, depends_on) {
+                    told.recorder.normal(&**new, kind, message);
+                    told.count(of, kind, old, now);
+                }
+            }
+            (Some(old), None) => {
+                if let Some(asked) = &old.meta().deletion_timestamp {
+                    let took = told.clock.now().duration_since(asked.0).as_secs_f64();
+                    told.metrics.observe(of.termination_seconds, &[], took);
+                }
+            }
+            (None, _) => {}
+        });
+    }
+
+    fn count<C: Condition>(&self, of: &OfKind, kind: &str, old: &[C], new: &[C]) {
+        let find = |all: &[C]| all.iter().position(|it| it.kind() == kind);
+        let Some(now) = find(new).map(|at| &new[at]) else { return };
+        let labels = [("type", kind), ("status", now.status()), ("reason", now.reason())];
+        self.metrics.add(of.transitions, &labels, 1.0);
+        let before = find(old).map(|at| &old[at]);
+        let times = before.and_then(|it| Some((it, it.since()?, now.since()?)));
+        if let Some((before, from, to)) = times {
+            let labels = [("type", kind), ("status", before.status())];
+            self.metrics.observe(
+                of.transition_seconds,
+                &labels,
+                to.duration_since(from).as_secs_f64(),
+            );
         }
-    });
+    }
 }
 
 fn transitions<C: Condition>(

@@ -63,6 +63,28 @@ fn a_budget_of_pods_that_allows_no_eviction_keeps_their_node() {
 }
 
 #[test]
+fn a_pod_that_is_not_ready_may_go_where_its_budget_says_so() {
+    for (policy, ready, expected) in [
+        ("IfHealthyBudget", "False", &["one"][..]),
+        ("AlwaysAllow", "True", &["one"]),
+        ("AlwaysAllow", "False", &["one", "two"]),
+    ] {
+        let mut snapshot = two();
+        snapshot.pods[1].metadata.labels = Some([("app".to_owned(), "db".to_owned())].into());
+        let conditions = json!([{ "type": "Ready", "status": ready }]);
+        snapshot.pods[1].status.get_or_insert_default().conditions =
+            serde_json::from_value(conditions).unwrap();
+        let budget = json!({ "metadata": { "name": "db", "namespace": "x" },
+            "spec": { "selector": { "matchLabels": { "app": "db" } },
+                "unhealthyPodEvictionPolicy": policy },
+            "status": { "disruptionsAllowed": 0, "currentHealthy": 0, "desiredHealthy": 1,
+                "expectedPods": 1 } });
+        snapshot.budgets = vec![serde_json::from_value(budget).unwrap()];
+        assert_eq!(going(&snapshot), expected, "{policy} {ready}");
+    }
+}
+
+#[test]
 fn a_pool_says_which_of_its_nodes_may_be_consolidated_and_when() {
     for (spec, with_pods, empty) in [
         (json!({ "consolidationPolicy": "WhenEmptyOrUnderutilized" }), 2, 1),
