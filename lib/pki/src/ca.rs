@@ -20,6 +20,8 @@ const LEAF_NOT_BEFORE: Timestamp = Timestamp::constant(1_704_067_200, 0);
 pub enum Usage {
     Server,
     Client,
+    /// RSA's old way to exchange keys; beside one of the others.
+    KeyEncipherment,
 }
 
 /// What to put in a certificate that is issued with a fresh key.
@@ -146,13 +148,14 @@ fn restrict(params: &mut CertificateParams, usages: &[Usage]) {
     params.is_ca = IsCa::ExplicitNoCa;
     params.use_authority_key_identifier_extension = true;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = usages
-        .iter()
-        .map(|usage| match usage {
-            Usage::Server => ExtendedKeyUsagePurpose::ServerAuth,
-            Usage::Client => ExtendedKeyUsagePurpose::ClientAuth,
-        })
-        .collect();
+    params.extended_key_usages = Vec::new();
+    for usage in usages {
+        match usage {
+            Usage::Server => params.extended_key_usages.push(ExtendedKeyUsagePurpose::ServerAuth),
+            Usage::Client => params.extended_key_usages.push(ExtendedKeyUsagePurpose::ClientAuth),
+            Usage::KeyEncipherment => params.key_usages.push(KeyUsagePurpose::KeyEncipherment),
+        }
+    }
 }
 
 fn distinguished_name(cn: &str, organizations: &[String]) -> Result<DistinguishedName, PkiError> {

@@ -26,10 +26,17 @@ pub(super) fn sign(
     now: Timestamp,
 ) -> Result<String, PkiError> {
     let pem = String::from_utf8_lossy(&request.spec.request.0);
-    let usage =
-        if request.spec.signer_name == KUBELET_SERVING { Usage::Server } else { Usage::Client };
     let lifetime = lifetime(request.spec.expiration_seconds, config.cluster_signing_duration);
-    config.ca.sign_csr(&pem, &[usage], now - BACKDATE, now + lifetime)
+    config.ca.sign_csr(&pem, &usages(request), now - BACKDATE, now + lifetime)
+}
+
+/// What the signer is for, and whether the key may encipher others, which clients with RSA ask for.
+fn usages(request: &CertificateSigningRequest) -> Vec<Usage> {
+    let is_server = request.spec.signer_name == KUBELET_SERVING;
+    let mut usages = vec![if is_server { Usage::Server } else { Usage::Client }];
+    let asked = request.spec.usages.iter().flatten();
+    usages.extend(asked.filter(|it| *it == "key encipherment").map(|_| Usage::KeyEncipherment));
+    usages
 }
 
 /// What was asked for, within what the cluster grants.
@@ -40,7 +47,26 @@ fn lifetime(asked: Option<i32>, longest: Duration) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::api::certificates::v1::CertificateSigningRequestSpec;
+
     use super::*;
+
+    #[test]
+    fn a_key_may_encipher_where_that_was_asked_for() {
+        let wanted = |signer: &str, asked: &[&str]| {
+            let spec = CertificateSigningRequestSpec {
+                signer_name: signer.to_owned(),
+                usages: Some(asked.iter().map(|&it| it.to_owned()).collect()),
+                ..CertificateSigningRequestSpec::default()
+            };
+            usages(&CertificateSigningRequest { spec, ..CertificateSigningRequest::default() })
+        };
+        assert_eq!(wanted(CLIENT, &["digital signature", "client auth"]), [Usage::Client]);
+        assert_eq!(
+            wanted(KUBELET_SERVING, &["digital signature", "key encipherment", "server auth"]),
+            [Usage::Server, Usage::KeyEncipherment]
+        );
+    }
 
     #[test]
     fn the_lifetime_is_what_was_asked_for_within_limits() {

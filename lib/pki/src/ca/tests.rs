@@ -61,6 +61,20 @@ fn a_request_cannot_make_itself_an_authority_or_choose_its_usages() {
 }
 
 #[test]
+fn a_key_enciphers_only_where_its_certificate_says_so() {
+    let ca = Ca::new("kubernetes").unwrap();
+    for (usages, enciphers) in
+        [(&[Usage::Client][..], false), (&[Usage::Client, Usage::KeyEncipherment], true)]
+    {
+        let signed = ca.sign_csr(&request(|_| {}), usages, Timestamp::UNIX_EPOCH, LATER).unwrap();
+        let (_, pem) = x509_parser::pem::parse_x509_pem(signed.as_bytes()).unwrap();
+        let usage = pem.parse_x509().unwrap().key_usage().unwrap().unwrap().value;
+        assert_eq!((usage.digital_signature(), usage.key_encipherment()), (true, enciphers));
+        assert_eq!(extensions(&signed), (false, false, true));
+    }
+}
+
+#[test]
 fn a_request_whose_signature_is_wrong_is_refused() {
     let csr = request(|_| {});
     let mut lines: Vec<String> = csr.lines().map(str::to_owned).collect();
