@@ -79,7 +79,11 @@ pub async fn run(args: Args) -> Result<(), BoxError> {
     let mut signals = Ok(());
     let asked = async { signals = lifecycle::asked_to_end().await };
     match crate::run(client, cloud, config, clock, Scope::new(), asked).await {
-        Ended::LostLease => Err("lost the lease: another autoscaler works now".into()),
+        Ended::LostLease => {
+            Err("leader election lost: the lease was not renewed in time, or another \
+                                 autoscaler has it; start it again"
+                .into())
+        }
         Ended::Asked => signals.map_err(Into::into),
     }
 }

@@ -2,6 +2,9 @@
 
 use std::{convert::Infallible, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
+use aws_eks::{DescribeCluster, DescribeClusterRequest};
+use aws_sqs::queue::{GetQueueUrl, GetQueueUrlRequest};
+use aws_wire::client::{CallError, Client};
 use clock::Clock;
 use controller::lease::{self, Election, Ended};
 use http::{HeaderValue, Request, Response, StatusCode, header::CONTENT_TYPE};
@@ -132,6 +135,7 @@ pub async fn run(args: Args) -> Result<(), BoxError> {
     let clock = Clock::system();
     let environment = |name: &str| std::env::var(name).ok();
     let aws = aws_wire::client::from_environment(environment, args.aws_region.as_deref(), clock)?;
+    verify(&aws, &config).await?;
     let scope = Scope::new();
     if args.metrics_port != 0 {
         let listener = listen(args.metrics_port)?;
@@ -145,9 +149,32 @@ pub async fn run(args: Args) -> Result<(), BoxError> {
     let asked = async { signals = lifecycle::asked_to_end().await };
     let work = || controllers::run(client.clone(), aws, config, clock, scope.clone());
     match lease::lead(client.clone(), election, clock, &scope, asked, work).await {
-        Ended::LostLease => Err("leader election lost: another Karpenter works now".into()),
+        Ended::LostLease => {
+            Err("leader election lost: the lease was not renewed in time, or another \
+                                 Karpenter has it; start it again"
+                .into())
+        }
         Ended::Asked => signals.map_err(Into::into),
     }
+}
+
+/// Whether AWS knows what the flags name. Who cannot be asked now is asked later.
+pub async fn verify(aws: &Client, config: &Config) -> Result<(), BoxError> {
+    let cluster = DescribeClusterRequest { name: config.cluster.clone() };
+    let described = aws.call::<DescribeCluster>(cluster).await.map(drop);
+    let there_is = |flag: &str, answer: Result<(), CallError>, codes: &[&str]| match answer {
+        Err(error) if codes.iter().any(|it| error.is(it)) => Err(format!("{flag}: {error}")),
+        _ => Ok(()),
+    };
+    there_is("--cluster-name", described, &["ResourceNotFoundException"])?;
+    if let Some(name) = config.interruption_queue.clone() {
+        let queue = GetQueueUrlRequest { queue_name: name, ..GetQueueUrlRequest::default() };
+        let found = aws.call::<GetQueueUrl>(queue).await.map(drop);
+        // The second is what the query protocol calls it.
+        let codes = ["QueueDoesNotExist", "AWS.SimpleQueueService.NonExistentQueue"];
+        there_is("--interruption-queue", found, &codes)?;
+    }
+    Ok(())
 }
 
 /// The lease with controller-runtime's times.

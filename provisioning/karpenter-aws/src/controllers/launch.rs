@@ -45,7 +45,7 @@ use super::{Context, placement_groups};
 use crate::{
     Group,
     cloud::{CLUSTER_TAG, NODE_CLAIM_TAG, Template},
-    user_data,
+    is_ready, user_data,
 };
 
 /// No more types than these in one call (upstream's).
@@ -87,6 +87,8 @@ pub(super) enum Failed {
     Capacity(String),
     /// The class cannot be used: the claim goes too.
     Class(String),
+    /// What EC2 has, or what overlays say of it, has not been looked at since the start.
+    NotYet,
     /// It may work another time: the condition's reason and message.
     Call { reason: &'static str, message: String },
 }
@@ -122,9 +124,10 @@ impl Context {
             self.events.unresolved_class(claim);
             return Err(Failed::Class(format!("EC2NodeClass {name} is not there")));
         };
-        let types = self
-            .types_for(claim, &class)
-            .ok_or_else(|| Failed::Class(format!("EC2NodeClass {name} is not ready")))?;
+        if !is_ready(&class) {
+            return Err(Failed::Class(format!("EC2NodeClass {name} is not ready")));
+        }
+        let types = self.types_for(claim, &class).ok_or(Failed::NotYet)?;
         let wanted = Requirements::from_api(&claim.spec.requirements);
         let (way, options) = options(claim, &wanted, &types)
             .ok_or_else(|| Failed::Capacity("all that would do is out of capacity".to_owned()))?;

@@ -204,6 +204,7 @@ impl Context {
                 self.delete_claim(claim, "its class is not ready").await?;
                 Ok(Action::Done)
             }
+            Err(Failed::NotYet) => Ok(Action::After(SOON)),
             Err(Failed::Call { reason, message }) => {
                 self.count_failed(reason);
                 let short = shortened(&message);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::Lease;
+use karpenter_aws::{Config, command};
 use kube::Api;
 
 use crate::{MANY, support::World};
@@ -21,6 +22,23 @@ async fn leads(world: &World, name: &str) {
 async fn launched(world: &World) -> usize {
     let claims = world.claims().await;
     claims.iter().filter(|it| it.is_true("Launched")).count()
+}
+
+#[tokio::test(start_paused = true)]
+async fn flags_that_name_what_aws_does_not_have_are_refused_before_anything_is_done() {
+    let world = World::new(MANY).await;
+    let ask = async |cluster: &str, queue: Option<&str>| {
+        let mut config = Config::new(cluster);
+        config.interruption_queue = queue.map(str::to_owned);
+        command::verify(&world.aws, &config).await.map_err(|it| it.to_string())
+    };
+    assert_eq!(ask("stead", None).await, Ok(()));
+    let said = ask("nope", None).await.unwrap_err();
+    assert!(said.starts_with("--cluster-name: ") && said.contains("nope"), "{said}");
+    let said = ask("stead", Some("nope")).await.unwrap_err();
+    assert!(said.starts_with("--interruption-queue: "), "{said}");
+    world.queue("there").await;
+    assert_eq!(ask("stead", Some("there")).await, Ok(()));
 }
 
 #[tokio::test(start_paused = true)]

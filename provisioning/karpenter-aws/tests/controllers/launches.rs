@@ -102,6 +102,30 @@ async fn the_claim_says_why_its_launch_was_refused() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_claim_waits_until_it_is_known_again_what_ec2_has() {
+    let mut world = World::new(MANY).await;
+    (0..20).for_each(|_| world.meet("CreateFleet", Fate::Refused("UnauthorizedOperation")));
+    world.pending("web", "1").await;
+    let refused = || async {
+        let claims = world.claims().await;
+        claims.first()?.condition("Launched").map(|_| claims[0].name().to_owned())
+    };
+    let name = world.until("the launch has failed", refused).await;
+    world.stop();
+    world.pardon();
+    let unknown = Fate::Refused("InternalError");
+    (0..200).for_each(|_| world.meet("DescribeInstanceTypes", unknown.clone()));
+    world.start();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let names =
+        || async { world.claims().await.iter().map(|it| it.name().to_owned()).collect::<Vec<_>>() };
+    assert_eq!(names().await, [name.clone()], "its class is as ready as before");
+    world.pardon();
+    settled(&world).await;
+    assert_eq!(names().await, [name]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_version_that_somebody_else_has_made_of_a_template_is_not_launched() {
     let world = World::new(MANY).await;
     world.pending("web", "1").await;
