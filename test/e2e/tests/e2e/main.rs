@@ -9,6 +9,7 @@ mod access;
 mod addresses;
 mod bad_input;
 mod boto3;
+mod broken_joins;
 mod clients;
 mod cluster_autoscaler;
 mod custom_networking;
@@ -113,6 +114,7 @@ fn tests() -> Vec<Test> {
         // A node's trunk takes the place of an interface for good.
         pod_groups::TESTS,
         missing_rights::TESTS,
+        broken_joins::TESTS,
         custom_networking::TESTS,
         kills::TESTS,
         lifecycle::TESTS,

@@ -76,7 +76,7 @@ impl<'a> Group<'a> {
     }
 
     /// The instance, as EC2 describes it.
-    fn instance(&self) -> anyhow::Result<Value> {
+    pub(crate) fn instance(&self) -> anyhow::Result<Value> {
         let filter = format!("Name=tag:eks:nodegroup-name,Values={}", self.name);
         eventually("the group has an instance", seconds(30), || {
             let found = self.region.aws(&[
@@ -160,6 +160,18 @@ fn ensure_explained(region: &Region, pod: &str, group: &str, action: &str) -> an
     })
 }
 
+/// `explain node` names the step that fails, of an instance or a node. Says how the step is told.
+pub(crate) fn ensure_fails(region: &Region, what: &str, step: &str) -> anyhow::Result<Value> {
+    eventually(&format!("`explain node` says that {step} fails"), seconds(150), || {
+        let explain = ["explain", "node", what, "-o", "json"];
+        let said = run(&mut crate::region::nodestead(&region.data_dir, &explain))?;
+        let said: Value = serde_json::from_str(&said)?;
+        let is_it = |it: &&Value| it["step"] == step && it["state"] == "fails";
+        let found = said["chain"].as_array().and_then(|it| it.iter().find(is_it).cloned());
+        Ok(found.filter(|_| !said["broken"].is_null()))
+    })
+}
+
 fn without_worker_node_policy(region: &Region) -> anyhow::Result<()> {
     // AmazonEKS_CNI_Policy allows ec2:DescribeInstances too: only without both is it denied.
     let group = Group::without(region, &POLICIES[..2], "no-worker-policy")?;
@@ -172,6 +184,7 @@ fn without_worker_node_policy(region: &Region) -> anyhow::Result<()> {
         let tells = is_denial(&said, "no-worker-policy", "ec2:DescribeInstances");
         Ok((tells && said.contains("UnauthorizedOperation")).then_some(()))
     })?;
+    ensure_fails(region, id, "rights")?;
     let name = instance["PrivateDnsName"].as_str().context("a private name")?;
     let (is_node, said) = outcome(&mut region.client("kubectl", &["get", "node", name]))?;
     ensure!(!is_node && said.contains("NotFound"), "{said}");
@@ -220,6 +233,7 @@ fn without_cni_policy(region: &Region) -> anyhow::Result<()> {
     let found = conditions.iter().find(|it| it["type"] == "Ready").context("a condition")?;
     let said = found["message"].as_str().unwrap_or_default();
     ensure!(found["status"] == "False" && said.contains("cni plugin not initialized"), "{found}");
+    ensure_fails(region, &node, "CNI")?;
     ensure_pod_gets_no_address(region, &node)?;
     group.delete()
 }
@@ -271,6 +285,7 @@ fn without_registry_policy(region: &Region) -> anyhow::Result<()> {
     };
     ensure!(events.lines().any(|line| is_it(&line)), "{events}");
     ensure_explained(region, &pod, "no-registry-policy", ACTION)?;
+    ensure_fails(region, &node, "registry")?;
     // The kubelet's log has it too, as upstream's.
     let instance = group.instance()?;
     let id = instance["InstanceId"].as_str().context("an id")?;
