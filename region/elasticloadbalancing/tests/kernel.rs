@@ -164,6 +164,7 @@ fn eni(number: u8, address: Ipv4Addr, group: &str, netns: &str) -> Eni {
         security_groups: [group.to_owned()].into(),
         source_dest_check: true,
         public_ip: None,
+        tracking: Default::default(),
         location: Location::Netns {
             path: linux_netns::path(netns),
             device: "eth0".to_owned(),

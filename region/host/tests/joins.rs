@@ -179,6 +179,7 @@ fn vpc(router: &str, guest: &str) -> VpcSpec {
         security_groups: ["sg-1".to_owned()].into(),
         source_dest_check: true,
         public_ip: None,
+        tracking: Default::default(),
         location: Location::Netns {
             path: linux_netns::path(guest),
             device: "eth0".to_owned(),

@@ -91,6 +91,7 @@ fn vpc(prefix: &str) -> VpcSpec {
         security_groups: Default::default(),
         source_dest_check: true,
         public_ip: None,
+        tracking: Default::default(),
         location: Location::Netns {
             path: linux_netns::path(&format!("{prefix}-node")),
             device: "eth0".to_owned(),
