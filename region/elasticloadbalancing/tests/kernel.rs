@@ -165,6 +165,7 @@ fn eni(number: u8, address: Ipv4Addr, group: &str, netns: &str) -> Eni {
         source_dest_check: true,
         is_asleep: false,
         public_ip: None,
+        tracking: Default::default(),
         location: Location::Netns {
             path: linux_netns::path(netns),
             device: "eth0".to_owned(),

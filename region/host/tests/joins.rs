@@ -180,6 +180,7 @@ fn vpc(router: &str, guest: &str) -> VpcSpec {
         source_dest_check: true,
         is_asleep: false,
         public_ip: None,
+        tracking: Default::default(),
         location: Location::Netns {
             path: linux_netns::path(guest),
             device: "eth0".to_owned(),

@@ -92,6 +92,7 @@ fn vpc(prefix: &str) -> VpcSpec {
         source_dest_check: true,
         is_asleep: false,
         public_ip: None,
+        tracking: Default::default(),
         location: Location::Netns {
             path: linux_netns::path(&format!("{prefix}-node")),
             device: "eth0".to_owned(),
