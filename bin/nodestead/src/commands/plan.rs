@@ -1,5 +1,6 @@
 //! `nodestead plan`: what would come of it, before anything is done.
 
+mod amounts;
 mod gather;
 mod manifests;
 mod nodes;

@@ -1,6 +1,9 @@
 //! Manifests as the objects that they would become: a Deployment is its pods.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 use anyhow::Context;
 use api_kube::karpenter::{Ec2NodeClass, NodeClaim, NodeOverlay, NodePool};
@@ -16,6 +19,7 @@ use karpenter_core::Snapshot;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::amounts;
 use crate::failure::Failure;
 
 /// More pods than these are no plan but a slip of the keyboard.
@@ -34,12 +38,47 @@ pub(super) struct Manifests {
 /// Reads files, and folders' `.yaml`, `.yml` and `.json`; `-` is the standard input.
 pub(super) fn read(paths: &[std::path::PathBuf]) -> anyhow::Result<Manifests> {
     let mut manifests = Manifests::default();
+    let mut objects = Vec::new();
     for path in paths {
         for (name, text) in texts(path)? {
-            manifests.read(&text).with_context(|| format!("cannot read `{name}`"))?;
+            let found = objects_of(&text).with_context(|| format!("cannot read `{name}`"))?;
+            objects.extend(found.into_iter().map(|it| (name.clone(), it)));
         }
     }
+    for (name, object) in last_of_each(objects, |it| &it.1) {
+        manifests.add(object).with_context(|| format!("cannot read `{name}`"))?;
+    }
     Ok(manifests)
+}
+
+/// The objects of a YAML stream, those of Lists among them.
+fn objects_of(text: &str) -> anyhow::Result<Vec<Value>> {
+    let mut found = Vec::new();
+    for document in documents(text) {
+        let value: Value = serde_saphyr::from_str(&document).context("the manifest is not YAML")?;
+        match value["kind"].as_str() {
+            Some("List") => found.extend(value["items"].as_array().cloned().unwrap_or_default()),
+            _ => found.push(value),
+        }
+    }
+    found.retain(|it| !it.is_null());
+    Ok(found)
+}
+
+/// Of objects that have one name the last, as `kubectl apply` would have it.
+fn last_of_each<T>(objects: Vec<T>, object: impl Fn(&T) -> &Value) -> Vec<T> {
+    let key = |it: &T| {
+        let of = object(it);
+        let part = |it: &Value| it.as_str().unwrap_or_default().to_owned();
+        let namespace = of["metadata"]["namespace"].as_str().unwrap_or("default").to_owned();
+        (part(&of["kind"]), namespace, part(&of["metadata"]["name"]))
+    };
+    let mut seen = BTreeSet::new();
+    // What has no name is another object each time.
+    let mut is_last = |it: &T| object(it)["metadata"]["name"].is_null() || seen.insert(key(it));
+    let mut last: Vec<T> = objects.into_iter().rev().filter(|it| is_last(it)).collect();
+    last.reverse();
+    last
 }
 
 fn texts(path: &Path) -> anyhow::Result<Vec<(String, String)>> {
@@ -72,26 +111,12 @@ fn texts(path: &Path) -> anyhow::Result<Vec<(String, String)>> {
 }
 
 impl Manifests {
-    fn read(&mut self, text: &str) -> anyhow::Result<()> {
-        for document in documents(text) {
-            let value: Value =
-                serde_saphyr::from_str(&document).context("the manifest is not YAML")?;
-            self.add(value)?;
-        }
-        Ok(())
-    }
-
     fn add(&mut self, object: Value) -> anyhow::Result<()> {
-        if object.is_null() {
-            return Ok(());
-        }
         let kind = object["kind"].as_str().context("an object without a kind")?.to_owned();
+        let name = object["metadata"]["name"].as_str().unwrap_or_default();
+        amounts::check(&object).with_context(|| format!("{kind} `{name}` is not valid"))?;
         let snapshot = &mut self.snapshot;
         match kind.as_str() {
-            "List" => {
-                let items = object["items"].as_array().cloned().unwrap_or_default();
-                return items.into_iter().try_for_each(|it| self.add(it));
-            }
             "Pod" => snapshot.pods.push(named(parsed(object)?)),
             "Deployment" => {
                 let it: Deployment = parsed(object)?;
@@ -152,7 +177,8 @@ impl Manifests {
         let replicas = replicas.unwrap_or(1);
         let name = of.name.as_deref().context("a workload without a name")?;
         let most = usize::try_from(MOST_PODS).unwrap_or(usize::MAX);
-        let wanted = usize::try_from(replicas).unwrap_or(0);
+        let wanted = usize::try_from(replicas)
+            .with_context(|| format!("{kind} `{name}`: {replicas} pods are less than none"))?;
         if self.snapshot.pods.len() + wanted > most {
             let what = format!("`{name}` asks for {replicas} pods; plans end at {MOST_PODS}");
             return Err(Failure::new(what, "plan a part of it").into());
@@ -218,15 +244,22 @@ fn documents(text: &str) -> Vec<String> {
 mod tests {
     use super::*;
 
+    fn manifests_of(text: &str) -> anyhow::Result<Manifests> {
+        let mut manifests = Manifests::default();
+        last_of_each(objects_of(text)?, |it| it)
+            .into_iter()
+            .try_for_each(|it| manifests.add(it))?;
+        Ok(manifests)
+    }
+
     #[test]
     fn workloads_become_their_pods() {
-        let mut manifests = Manifests::default();
         let text = "# nothing\n---\napiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web}\n\
                     spec: {replicas: 3, template: {metadata: {labels: {app: web}}, spec: {containers: \
                     [{name: c}]}}}\n---\napiVersion: batch/v1\nkind: Job\nmetadata: {name: j}\nspec: \
                     {parallelism: 5, completions: 2, template: {spec: {containers: [{name: c}]}}}\n\
                     --- \nkind: Service\nmetadata: {name: s}\n";
-        manifests.read(text).unwrap();
+        let manifests = manifests_of(text).unwrap();
         assert_eq!(manifests.snapshot.pods.len(), 5);
         assert_eq!(manifests.snapshot.pods[0].metadata.namespace.as_deref(), Some("default"));
         assert_eq!(manifests.skipped["Service"], 1);
@@ -235,7 +268,23 @@ mod tests {
     #[test]
     fn what_cannot_be_read_says_which_object() {
         let text = "kind: Deployment\nmetadata: {name: web}\nspec: {replicas: many}\n";
-        let error = Manifests::default().read(text).unwrap_err();
+        let error = manifests_of(text).unwrap_err();
         assert!(format!("{error:#}").contains("Deployment `web`"), "{error:#}");
+        let error = manifests_of(&text.replace("many", "-4")).unwrap_err();
+        assert!(format!("{error:#}").contains("-4 pods"), "{error:#}");
+    }
+
+    #[test]
+    fn an_object_that_is_said_twice_is_there_once_as_it_was_said_last() {
+        let pod = |name: &str, image: &str| {
+            format!(
+                "---\nkind: Pod\nmetadata: {{name: {name}}}\nspec: {{containers: [{{name: c, image: {image}}}]}}\n"
+            )
+        };
+        let text = [pod("a", "one"), pod("b", "one"), pod("a", "two")].concat();
+        let pods = manifests_of(&text).unwrap().snapshot.pods;
+        let images: Vec<_> =
+            pods.iter().filter_map(|it| it.spec.as_ref()?.containers[0].image.as_deref()).collect();
+        assert_eq!(images, ["one", "two"]);
     }
 }

@@ -7,6 +7,8 @@
 //! Where there is no NodePool, one is assumed and said: On-Demand, x86-64 or arm64, of the
 //! categories c, m and r from the sixth generation on.
 
+use std::collections::BTreeSet;
+
 use api_kube::karpenter::{Ec2NodeClass, NodeOverlay, NodePool, NodeSelectorRequirement, labels};
 use clock::Clock;
 use karpenter_aws::is_ready;
@@ -49,9 +51,8 @@ pub(super) async fn run(args: PlanNodes) -> anyhow::Result<()> {
     let pending = if is_live { Pending::Unschedulable } else { Pending::Unbound };
     let added = wanted.snapshot.pods.len();
     merge(&mut snapshot, wanted.snapshot, is_live);
-    classes.extend(wanted.classes);
-    overlays.retain(|it| !wanted.overlays.iter().any(|other| other.name() == it.name()));
-    overlays.extend(wanted.overlays);
+    replace(&mut classes, wanted.classes);
+    replace(&mut overlays, wanted.overlays);
     for (kind, count) in wanted.skipped {
         notes.push(format!("{count} {kind} left aside: plans do not read that kind"));
     }
@@ -107,24 +108,30 @@ async fn client(args: &PlanNodes) -> anyhow::Result<kube::Client> {
     }
 }
 
-/// Adds what manifests say; a pool of the same name is taken from them.
+/// Adds what manifests say; what is there under the same name gives way, as `kubectl apply` has it.
 fn merge(into: &mut Snapshot, mut from: Snapshot, is_live: bool) {
-    into.pools.retain(|it| !from.pools.iter().any(|other| other.name() == it.name()));
-    into.pools.append(&mut from.pools);
-    into.claims.append(&mut from.claims);
-    into.nodes.append(&mut from.nodes);
     if is_live {
         // The cluster's own pods are pending when its scheduler says so; these have not been tried.
         from.pods.iter_mut().for_each(mark_unschedulable);
     }
-    into.pods.append(&mut from.pods);
-    into.daemon_sets.append(&mut from.daemon_sets);
-    into.namespaces.append(&mut from.namespaces);
-    into.volumes.append(&mut from.volumes);
-    into.volume_claims.append(&mut from.volume_claims);
-    into.storage_classes.append(&mut from.storage_classes);
-    into.csi_nodes.append(&mut from.csi_nodes);
-    into.budgets.append(&mut from.budgets);
+    replace(&mut into.pools, from.pools);
+    replace(&mut into.claims, from.claims);
+    replace(&mut into.nodes, from.nodes);
+    replace(&mut into.pods, from.pods);
+    replace(&mut into.daemon_sets, from.daemon_sets);
+    replace(&mut into.namespaces, from.namespaces);
+    replace(&mut into.volumes, from.volumes);
+    replace(&mut into.volume_claims, from.volume_claims);
+    replace(&mut into.storage_classes, from.storage_classes);
+    replace(&mut into.csi_nodes, from.csi_nodes);
+    replace(&mut into.budgets, from.budgets);
+}
+
+fn replace<K: kube::Resource>(into: &mut Vec<K>, from: Vec<K>) {
+    let key = |it: &K| (it.meta().namespace.clone(), it.meta().name.clone());
+    let said: BTreeSet<_> = from.iter().map(key).collect();
+    into.retain(|it| !said.contains(&key(it)));
+    into.extend(from);
 }
 
 fn mark_unschedulable(pod: &mut k8s_openapi::api::core::v1::Pod) {

@@ -293,13 +293,16 @@ fn coming_text(plan: &Plan, text: &mut String) {
         count if count == plan.pending.len() => String::new(),
         count => format!(" and {count} pods without a place"),
     };
+    // Where what there is has room for everything that can be counted, the bound says nothing.
+    let bound = match price.lower_bound > 0.0 {
+        true => format!("No choice costs less than ${:.4}/h; first-fit", price.lower_bound),
+        false => "First-fit".to_owned(),
+    };
     writeln!(
         text,
-        "\n{} nodes for ${:.4}/h. No choice costs less than ${:.4}/h; first-fit decreasing alone: \
-         ${:.4}/h{left_over}.\n",
+        "\n{} nodes for ${:.4}/h. {bound} decreasing alone: ${:.4}/h{left_over}.\n",
         plan.coming.len(),
         price.coming,
-        price.lower_bound,
         price.first_fit
     )
     .unwrap_or_default();
