@@ -156,8 +156,9 @@ pub struct Metrics(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    values: BTreeMap<(&'static str, String), f64>,
-    spreads: BTreeMap<(&'static str, String), Histogram>,
+    /// By family and labels.
+    values: BTreeMap<&'static str, BTreeMap<String, f64>>,
+    spreads: BTreeMap<&'static str, BTreeMap<String, Histogram>>,
 }
 
 #[derive(Debug, Default)]
@@ -170,21 +171,21 @@ struct Histogram {
 impl Metrics {
     pub(crate) fn add(&self, name: &'static str, labels: Labels<'_>, value: f64) {
         debug_assert_eq!(kind(name), Some(Counter), "{name}");
-        *self.0.lock().values.entry((name, text(labels))).or_default() += value;
+        let mut state = self.0.lock();
+        *state.values.entry(name).or_default().entry(text(labels)).or_default() += value;
     }
 
     /// A gauge, all of it: what it said of others is forgotten.
     pub(crate) fn replace(&self, name: &'static str, values: Vec<(Vec<(&str, &str)>, f64)>) {
         debug_assert_eq!(kind(name), Some(Gauge), "{name}");
-        let mut state = self.0.lock();
-        state.values.retain(|(it, _), _| *it != name);
-        state.values.extend(values.into_iter().map(|(labels, it)| ((name, text(&labels)), it)));
+        let values = values.into_iter().map(|(labels, it)| (text(&labels), it)).collect();
+        self.0.lock().values.insert(name, values);
     }
 
     pub(crate) fn observe(&self, name: &'static str, labels: Labels<'_>, seconds: f64) {
         debug_assert_eq!(kind(name), Some(Spread), "{name}");
         let mut state = self.0.lock();
-        let histogram = state.spreads.entry((name, text(labels))).or_default();
+        let histogram = state.spreads.entry(name).or_default().entry(text(labels)).or_default();
         for (count, bound) in histogram.counts.iter_mut().zip(BUCKETS) {
             *count += u64::from(seconds <= bound);
         }
@@ -202,19 +203,19 @@ impl Metrics {
                 Gauge => "gauge",
                 Spread => "histogram",
             };
-            let values: Vec<_> = state.values.iter().filter(|((it, _), _)| *it == name).collect();
-            let spreads: Vec<_> = state.spreads.iter().filter(|((it, _), _)| *it == name).collect();
-            if values.is_empty() && spreads.is_empty() {
+            let values = state.values.get(name).filter(|it| !it.is_empty());
+            let spreads = state.spreads.get(name);
+            if values.is_none() && spreads.is_none() {
                 continue;
             }
             let name = &full(name);
             line(&mut out, format_args!("# HELP {name} {help}"));
             line(&mut out, format_args!("# TYPE {name} {named}"));
-            for ((_, labels), value) in values {
+            for (labels, value) in values.into_iter().flatten() {
                 let labels = braced(labels);
                 line(&mut out, format_args!("{name}{labels} {value}"));
             }
-            for ((_, labels), it) in spreads {
+            for (labels, it) in spreads.into_iter().flatten() {
                 it.render(&mut out, name, labels);
             }
         }

@@ -156,7 +156,8 @@ impl Context {
                 };
                 kind.offerings.iter().find(is).map(|it| it.price)
             });
-            costs.push((vec![("nodepool", pool.name())], prices.sum()));
+            // Of nothing the sum is less than nothing: -0.
+            costs.push((vec![("nodepool", pool.name())], 0.0 + prices.sum::<f64>()));
         }
         self.metrics.replace("nodepools_cost_total", costs);
     }

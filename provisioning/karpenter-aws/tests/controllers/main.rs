@@ -201,7 +201,8 @@ async fn what_happens_is_counted() {
             world.node(&name).await.is_none().then_some(())
         })
         .await;
-    tokio::time::sleep(std::time::Duration::from_secs(20)).await;
+    // What nodes cost is looked at each minute.
+    tokio::time::sleep(std::time::Duration::from_secs(70)).await;
     let page = world.config.metrics.render();
     for wanted in [
         "karpenter_nodeclaims_created_total{reason=\"provisioned\",nodepool=\"default\"} 1\n",

@@ -1,6 +1,6 @@
 //! Which nodes may be disrupted at all, and why the others may not.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use api_kube::karpenter::{
     ConsolidationPolicy, NillableDuration, NodeClaim, NodePool, annotations, labels,
@@ -8,7 +8,7 @@ use api_kube::karpenter::{
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{
     api::{core::v1 as core, policy::v1::PodDisruptionBudget},
-    apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::core::{Selector, SelectorExt};
 use scheduling::PodInfo;
@@ -286,9 +286,18 @@ fn selects(budget: &PodDisruptionBudget, pod: &core::Pod) -> bool {
     if budget.metadata.namespace != pod.metadata.namespace {
         return false;
     }
-    let selector: Option<LabelSelector> = budget.spec.as_ref().and_then(|it| it.selector.clone());
-    let selector: Option<Selector> = selector.and_then(|it| it.try_into().ok());
-    let none = std::collections::BTreeMap::new();
+    let none = BTreeMap::new();
     let labels = pod.metadata.labels.as_ref().unwrap_or(&none);
+    let selector = budget.spec.as_ref().and_then(|it| it.selector.as_ref());
+    let Some(selector) = selector else { return false };
+    // Each pod is compared with each budget: most differ in a label.
+    let mut wanted = selector.match_labels.iter().flatten();
+    if !wanted.all(|(key, value)| labels.get(key) == Some(value)) {
+        return false;
+    }
+    if selector.match_expressions.iter().flatten().next().is_none() {
+        return true;
+    }
+    let selector: Option<Selector> = selector.clone().try_into().ok();
     selector.is_some_and(|it| it.matches(labels))
 }
