@@ -138,7 +138,7 @@ pub(crate) fn barren(engine: &Engine) -> Vec<Barren> {
 /// The nearest of the misses in a sentence.
 pub(crate) fn nearest(misses: &[Miss]) -> String {
     misses.first().map_or_else(
-        || "there is no NodePool".to_owned(),
+        || "no NodePool takes part".to_owned(),
         |it| format!("NodePool {}: {}", it.pool, it.reason),
     )
 }

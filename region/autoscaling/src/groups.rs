@@ -18,6 +18,11 @@ use crate::{
     tags, template,
 };
 
+/// API reference of `CreateAutoScalingGroup`: ASCII 33 to 126, no colon.
+fn is_name(name: &str) -> bool {
+    (1..=255).contains(&name.len()) && name.chars().all(|it| it.is_ascii_graphic() && it != ':')
+}
+
 pub(crate) async fn create(
     service: &AutoScaling,
     call: Call<'_>,
@@ -29,12 +34,18 @@ pub(crate) async fn create(
     if !request.load_balancer_names.is_empty() || !request.target_group_ar_ns.is_empty() {
         return Err(faults::unsupported("Load balancers and target groups"));
     }
+    let name = request.auto_scaling_group_name;
+    if !is_name(&name) {
+        return Err(faults::validation(format!(
+            "Value '{name}' at 'autoScalingGroupName' failed to satisfy constraint: printable ASCII \
+             without spaces and colons, 1 to 255 characters"
+        )));
+    }
     let ec2 = service.ec2()?;
     let source =
         template::source(ec2, request.launch_template, request.mixed_instances_policy).await?;
     let zones = &request.availability_zones;
     let subnets = template::subnets(ec2, request.vpc_zone_identifier.as_deref(), zones).await?;
-    let name = request.auto_scaling_group_name;
     let (region, account) = (&call.config.region, &call.config.account);
     let arn = format!(
         "arn:aws:autoscaling:{region}:{account}:autoScalingGroup:{}:autoScalingGroupName/{name}",

@@ -53,6 +53,22 @@ async fn a_group_grows_shrinks_and_goes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_name_is_of_printable_ascii_without_colons() {
+    let region = region();
+    for name in ["with:colon", "with space", "n\u{e4}me", &"x".repeat(256)] {
+        let request =
+            CreateAutoScalingGroupRequest { auto_scaling_group_name: name.to_owned(), ..create(1) };
+        let code = region.code::<CreateAutoScalingGroup>(request).await;
+        assert_eq!(code, "ValidationError", "{name}");
+    }
+    let request = CreateAutoScalingGroupRequest {
+        auto_scaling_group_name: "a-b_c/d&<e>".to_owned(),
+        ..create(1)
+    };
+    region.call::<CreateAutoScalingGroup>(request).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn instances_carry_the_groups_tags_and_name() {
     let region = region();
     region.call::<CreateAutoScalingGroup>(create(1)).await;
