@@ -157,6 +157,8 @@ pub mod annotations {
     pub const NODE_CLASS_HASH: &str = "karpenter.k8s.aws/ec2nodeclass-hash";
     pub const NODE_CLASS_HASH_VERSION: &str = "karpenter.k8s.aws/ec2nodeclass-hash-version";
     pub const TERMINATION_TIMESTAMP: &str = "karpenter.sh/nodeclaim-termination-timestamp";
+    /// The instance profile that a NodeClaim was launched with.
+    pub const INSTANCE_PROFILE: &str = "karpenter.k8s.aws/instance-profile-name";
     pub const MIN_VALUES_RELAXED: &str = "karpenter.sh/nodeclaim-min-values-relaxed";
 }
 

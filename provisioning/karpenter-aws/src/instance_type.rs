@@ -87,7 +87,7 @@ fn offering_of(room: &Reserved, zone: &Zone, on_demand: f64) -> Offering {
     let id = zone.id.clone().map(|id| (labels::ZONE_ID, id));
     let of_reservation = [
         (labels::CAPACITY_RESERVATION_TYPE, room.kind.clone()),
-        (labels::CAPACITY_RESERVATION_INTERRUPTIBLE, "false".to_owned()),
+        (labels::CAPACITY_RESERVATION_INTERRUPTIBLE, room.is_interruptible.to_string()),
     ];
     let all = id.into_iter().chain(of_reservation);
     offering.labels.extend(all.map(|(key, value)| (key.to_owned(), value)));

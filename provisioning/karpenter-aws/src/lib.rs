@@ -4,9 +4,8 @@
 //! pods, in which zones and at which price; [`run`] runs the controllers. Decisions are
 //! `karpenter-core`'s.
 //!
-//! Upstream: kubernetes-sigs/karpenter and aws/karpenter-provider-aws (v1.14). Deviation: nothing is
-//! launched into interruptible reservations; no Windows; On-Demand prices are those of the table, not
-//! the Price List's.
+//! Upstream: kubernetes-sigs/karpenter and aws/karpenter-provider-aws (v1.14). Deviation: no
+//! Windows; On-Demand prices are those of the table, not the Price List's.
 
 use api_kube as _;
 

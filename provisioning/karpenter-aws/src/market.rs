@@ -17,6 +17,8 @@ pub struct Reserved {
     pub id: String,
     /// `default` or `capacity-block`.
     pub kind: String,
+    /// Whether EC2 may take its instances back.
+    pub is_interruptible: bool,
     pub instance_type: String,
     pub zone: String,
     /// For how many instances more.
@@ -32,16 +34,16 @@ pub struct Group {
 }
 
 impl Reserved {
-    /// Of what a class's status shows; one that is about to end has no room for anybody, nor has one
-    /// whose instances EC2 may take back: it cannot be launched into.
+    /// Of what a class's status shows; one that is about to end has no room for anybody.
     pub fn of(it: &CapacityReservation, left: u32) -> Self {
-        let is_shut = it.state.as_deref() == Some("expiring") || it.interruptible == Some(true);
+        let is_ending = it.state.as_deref() == Some("expiring");
         Self {
             id: it.id.clone(),
             kind: it.reservation_type.clone().unwrap_or_else(|| "default".to_owned()),
+            is_interruptible: it.interruptible == Some(true),
             instance_type: it.instance_type.clone(),
             zone: it.availability_zone.clone(),
-            left: if is_shut { 0 } else { left },
+            left: if is_ending { 0 } else { left },
         }
     }
 }

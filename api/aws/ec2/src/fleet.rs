@@ -34,6 +34,8 @@ pub struct CreateFleetRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_demand_options: Option<OnDemandOptionsRequest>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reserved_capacity_options: Option<ReservedCapacityOptionsRequest>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub excess_capacity_termination_policy: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub launch_template_configs: Vec<FleetLaunchTemplateConfigRequest>,
@@ -92,6 +94,15 @@ pub struct OnDemandOptionsRequest {
     pub max_total_price: Option<String>,
 }
 
+/// What a fleet of the target `reserved-capacity` may use.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct ReservedCapacityOptionsRequest {
+    /// `interruptible-capacity-reservation` among them.
+    #[serde(rename = "ReservationType", default, skip_serializing_if = "Vec::is_empty")]
+    pub reservation_types: Vec<String>,
+}
+
 /// `use-capacity-reservations-first`.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "PascalCase")]
@@ -140,7 +151,7 @@ pub struct TargetCapacitySpecificationRequest {
     pub on_demand_target_capacity: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spot_target_capacity: Option<i64>,
-    /// `spot` or `on-demand`.
+    /// `spot`, `on-demand`, `capacity-block` or `reserved-capacity`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default_target_capacity_type: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

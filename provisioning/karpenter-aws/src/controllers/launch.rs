@@ -24,8 +24,8 @@ use aws_ec2::{
     common::{TagInput, TagSpecification},
     fleet::{
         CreateFleet, CreateFleetRequest, CreateFleetResult, FleetLaunchTemplateConfigRequest,
-        FleetLaunchTemplateOverridesRequest, OnDemandOptionsRequest, SpotOptionsRequest,
-        TargetCapacitySpecificationRequest,
+        FleetLaunchTemplateOverridesRequest, OnDemandOptionsRequest,
+        ReservedCapacityOptionsRequest, SpotOptionsRequest, TargetCapacitySpecificationRequest,
     },
     instance::Instance,
     launch_template_request::{
@@ -261,6 +261,9 @@ impl Context {
                 allocation_strategy: Some(of_on_demand.to_owned()),
                 ..OnDemandOptionsRequest::default()
             }),
+            reserved_capacity_options: way
+                .reservation_types()
+                .map(|reservation_types| ReservedCapacityOptionsRequest { reservation_types }),
             tag_specifications: self.tags(claim, class),
             context: class.spec.context.clone(),
             ..CreateFleetRequest::default()

@@ -5,7 +5,9 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use api_kube::karpenter::{NodeClaim, NodeClaimStatus, TERMINATION_FINALIZER, labels, taints};
+use api_kube::karpenter::{
+    NodeClaim, NodeClaimStatus, TERMINATION_FINALIZER, annotations, labels, taints,
+};
 use controller::{Action, ApplyError, Key};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1 as core;
@@ -19,7 +21,7 @@ use tracing::info;
 use super::{
     Context, conditions,
     launch::Failed,
-    merge, profiles,
+    merge,
     registrations::{self, Registrations},
 };
 
@@ -173,7 +175,7 @@ impl Context {
                 let api = Api::<NodeClaim>::all(self.client.clone());
                 let profile = launched.profile.iter();
                 let profile: BTreeMap<&str, &String> =
-                    profile.map(|it| (profiles::ANNOTATION, it)).collect();
+                    profile.map(|it| (annotations::INSTANCE_PROFILE, it)).collect();
                 let patch = json!({ "metadata": {
                     "labels": launched.labels, "annotations": profile } });
                 let patched =

@@ -7,14 +7,13 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use api_kube::karpenter::annotations;
 use aws_wire::client::CallError;
 use jiff::SignedDuration;
 use tracing::{info, warn};
 
 use super::Context;
 
-/// Which profile a NodeClaim was launched with.
-pub(super) const ANNOTATION: &str = "karpenter.k8s.aws/instance-profile-name";
 const PERIOD: Duration = Duration::from_secs(30 * 60);
 /// What a class has named is not deleted for so long.
 const PROTECTED: SignedDuration = SignedDuration::from_mins(15);
@@ -55,9 +54,10 @@ impl Context {
             it.status.as_ref().and_then(|it| it.instance_profile.clone())
         };
         needed.extend(self.classes.all().iter().filter_map(|it| of_class(it)));
+        let key = annotations::INSTANCE_PROFILE;
         let claims = self.claims.all();
         let marks = claims.iter().filter_map(|it| it.metadata.annotations.as_ref());
-        needed.extend(marks.filter_map(|it| it.get(ANNOTATION).cloned()));
+        needed.extend(marks.filter_map(|it| it.get(key).cloned()));
         needed
     }
 }

@@ -2,6 +2,7 @@
 
 use api_kube as _;
 
+mod admission;
 mod budgets;
 mod classes;
 mod consistency;

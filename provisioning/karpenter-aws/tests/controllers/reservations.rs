@@ -317,6 +317,27 @@ async fn a_node_in_a_capacity_block_is_drained_forty_minutes_before_its_end() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_a_capacity_block_is_launched_as_one() {
+    let (world, _) = world(1).await;
+    sell_blocks(&world);
+    // Until it has looked again.
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    world.pending("web", "1").await;
+    // This region has none, and says so.
+    let why = world
+        .until("the claim says why its launch was refused", || async {
+            let claim = world.claims().await.into_iter().next()?;
+            Some(claim.condition("Launched")?.message.clone()).filter(|it| !it.is_empty())
+        })
+        .await;
+    assert!(why.contains("Capacity Blocks"), "{why}");
+    let claim = world.claims().await.remove(0);
+    let mut wanted = claim.spec.requirements.iter();
+    let kind = wanted.find(|it| it.key == labels::CAPACITY_RESERVATION_TYPE);
+    assert!(kind.is_none_or(|it| it.values == ["capacity-block"]), "{kind:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_class_that_selects_a_reservation_that_is_not_there_is_ready_without_it() {
     let world = World::new(MANY).await;
     select(&world, json!([{ "id": "cr-0123456789abcdef0" }])).await;

@@ -122,6 +122,16 @@ fn check(request: &CreateFleetRequest) -> Result<i64, Fault> {
     if !(1..=MOST_INSTANCES).contains(&total) {
         return Err(faults::invalid_value("TotalTargetCapacity", total));
     }
+    match target.default_target_capacity_type.as_deref() {
+        None | Some("spot" | "on-demand") => {}
+        Some("capacity-block" | "reserved-capacity") => {
+            return Err(faults::unsupported(
+                "Capacity Blocks and interruptible Capacity Reservations are not supported in this \
+                 region.",
+            ));
+        }
+        Some(other) => return Err(faults::invalid_value("DefaultTargetCapacityType", other)),
+    }
     let (on_demand, spot) = split(target);
     if on_demand < 0 || spot < 0 {
         return Err(faults::invalid_value("OnDemandTargetCapacity", on_demand));

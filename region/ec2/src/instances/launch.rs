@@ -10,7 +10,7 @@ use aws_ec2::{
 use aws_wire::Fault;
 
 use crate::{
-    Call, capacity_reservations,
+    Call, capacity_reservations, faults,
     network_interfaces::{
         WantedIpv6, connection_tracking as tracking, count, parse_address, parse_ipv6_address,
         parse_prefix, wanted_ipv6,
@@ -198,7 +198,7 @@ macro_rules! overlay {
         set_value(&mut launch.disable_api_termination, &source.disable_api_termination);
         set_value(&mut launch.disable_api_stop, &source.disable_api_stop);
         if let Some(options) = &source.instance_market_options {
-            launch.is_spot = options.market_type.as_deref() == Some("spot");
+            launch.is_spot = is_spot(options.market_type.as_deref())?;
         }
         if let Some(wanted) = &source.capacity_reservation_specification {
             launch.capacity = capacity_reservations::preference(wanted)?;
@@ -262,6 +262,18 @@ impl Launch {
     fn set_block_device(&mut self, spec: BlockDeviceSpec) {
         self.block_devices.retain(|it| it.device_name != spec.device_name);
         self.block_devices.push(spec);
+    }
+}
+
+/// How the instance is bought, as the request's market type says it.
+fn is_spot(market: Option<&str>) -> Result<bool, Fault> {
+    match market {
+        None => Ok(false),
+        Some("spot") => Ok(true),
+        Some("capacity-block" | "interruptible-capacity-reservation") => Err(faults::unsupported(
+            "Capacity Blocks and interruptible Capacity Reservations are not supported in this region.",
+        )),
+        Some(other) => Err(faults::invalid_value("marketType", other)),
     }
 }
 

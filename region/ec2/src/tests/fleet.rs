@@ -144,3 +144,20 @@ async fn what_this_region_has_not_is_refused() {
     let dry = CreateFleetRequest { dry_run: Some(true), ..request };
     assert_eq!(region.code::<CreateFleet>(dry).await, "DryRunOperation");
 }
+
+#[tokio::test(start_paused = true)]
+async fn capacity_that_is_not_sold_here_is_refused_and_not_sold_as_another() {
+    let region = region();
+    let subnet = region.subnets().await[0].subnet_id.clone().unwrap();
+    let wanted = fleet(&region, &[("m5.large", &subnet)], 1).await;
+    for (kind, code) in [
+        ("capacity-block", "Unsupported"),
+        ("reserved-capacity", "Unsupported"),
+        ("cheap", "InvalidParameterValue"),
+    ] {
+        let mut request = wanted.clone();
+        let target = request.target_capacity_specification.as_mut().unwrap();
+        target.default_target_capacity_type = Some(kind.to_owned());
+        assert_eq!(region.code::<CreateFleet>(request).await, code, "{kind}");
+    }
+}

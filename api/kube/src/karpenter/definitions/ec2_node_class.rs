@@ -81,12 +81,12 @@ fn spec() -> Value {
 }
 
 fn selectors() -> Value {
-    let no_mix = |what: &'static str| rules(&[("!self.exists(x, has(x.id) && has(x.tags))", what)]);
     let ami = object(
         "Which images",
         &[],
         json!({
-            "alias": with(text("family@version, such as al2023@latest"), &json!({ "maxLength": 30 })),
+            "alias": with(with(text("family@version, such as al2023@latest"),
+                &json!({ "maxLength": 30 })), &alias_rules()),
             "id": with(text("An image's id"), &json!({ "pattern": "ami-[0-9a-z]+" })),
             "name": text("A name, with * and ?"),
             "owner": text("An account, or self, amazon, aws-marketplace"),
@@ -99,6 +99,18 @@ fn selectors() -> Value {
             "self.all(x, has(x.tags) || has(x.id) || has(x.name) || has(x.alias) || \
              has(x.ssmParameter))",
             "expected at least one, got none, ['tags', 'id', 'name', 'alias', 'ssmParameter']",
+        ),
+        (
+            "!self.exists(x, has(x.id) && (has(x.alias) || has(x.tags) || has(x.name) || \
+             has(x.owner)))",
+            "'id' is mutually exclusive, cannot be set with a combination of other fields in \
+             amiSelectorTerms",
+        ),
+        (
+            "!self.exists(x, has(x.alias) && (has(x.id) || has(x.tags) || has(x.name) || \
+             has(x.owner)))",
+            "'alias' is mutually exclusive, cannot be set with a combination of other fields in \
+             amiSelectorTerms",
         ),
         (
             "!self.exists(x, has(x.alias)) || self.size() == 1",
@@ -148,15 +160,82 @@ fn selectors() -> Value {
         "amiSelectorTerms": with(amis, &rules(&alone)),
         "capacityReservationSelectorTerms":
             with(list("Which capacity reservations may be used", Some(30), reservation),
-                &no_mix("'id' is mutually exclusive with 'tags' in a term")),
+                &reservation_rules()),
         "placementGroupSelector": with(placement, &either),
         "securityGroupSelectorTerms":
-            with(list("The instances' security groups", Some(30), group),
-                &no_mix("'id' is mutually exclusive with 'tags' in a security group term")),
+            with(list("The instances' security groups", Some(30), group), &group_rules()),
         "subnetSelectorTerms":
-            with(list("The subnets that instances may be in", Some(30), subnet),
-                &no_mix("'id' is mutually exclusive with 'tags' in a subnet term")),
+            with(list("The subnets that instances may be in", Some(30), subnet), &subnet_rules()),
     })
+}
+
+fn alias_rules() -> Value {
+    rules(&[
+        (
+            "self.matches('^[a-zA-Z0-9]+@.+$')",
+            "'alias' is improperly formatted, must match the format 'family@version'",
+        ),
+        (
+            "self.split('@')[0] in ['al2', 'al2023', 'bottlerocket', 'windows2019', 'windows2022', \
+             'windows2025']",
+            "family is not supported, must be one of the following: 'al2', 'al2023', \
+             'bottlerocket', 'windows2019', 'windows2022', 'windows2025'",
+        ),
+        (
+            "!self.startsWith('windows') || self.endsWith('@latest')",
+            "windows families may only specify version 'latest'",
+        ),
+    ])
+}
+
+fn subnet_rules() -> Value {
+    rules(&[
+        ("self.size() != 0", "subnetSelectorTerms cannot be empty"),
+        (
+            "self.all(x, has(x.tags) || has(x.id))",
+            "expected at least one, got none, ['tags', 'id']",
+        ),
+        (
+            "!self.exists(x, has(x.id) && has(x.tags))",
+            "'id' is mutually exclusive, cannot be set with a combination of other fields in a \
+             subnet selector term",
+        ),
+    ])
+}
+
+fn group_rules() -> Value {
+    rules(&[
+        ("self.size() != 0", "securityGroupSelectorTerms cannot be empty"),
+        (
+            "self.all(x, has(x.tags) || has(x.id) || has(x.name))",
+            "expected at least one, got none, ['tags', 'id', 'name']",
+        ),
+        (
+            "!self.exists(x, has(x.id) && (has(x.tags) || has(x.name)))",
+            "'id' is mutually exclusive, cannot be set with a combination of other fields in a \
+             security group selector term",
+        ),
+        (
+            "!self.exists(x, has(x.name) && (has(x.tags) || has(x.id)))",
+            "'name' is mutually exclusive, cannot be set with a combination of other fields in a \
+             security group selector term",
+        ),
+    ])
+}
+
+fn reservation_rules() -> Value {
+    rules(&[
+        (
+            "self.all(x, has(x.tags) || has(x.id) || has(x.instanceMatchCriteria))",
+            "expected at least one, got none, ['tags', 'id', 'instanceMatchCriteria']",
+        ),
+        (
+            "!self.exists(x, has(x.id) && (has(x.tags) || has(x.ownerID) || \
+             has(x.instanceMatchCriteria)))",
+            "'id' is mutually exclusive, cannot be set along with other fields in a capacity \
+             reservation selector term",
+        ),
+    ])
 }
 
 fn block_devices() -> Value {

@@ -7,6 +7,7 @@ use aws_ec2::instance::Instance;
 use karpenter_core::Offering;
 
 const BLOCK: &str = "capacity-block";
+const INTERRUPTIBLE: &str = "interruptible-capacity-reservation";
 
 /// How an instance is paid for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,7 +15,7 @@ pub(super) struct Way {
     pub(super) capacity_type: &'static str,
     /// The capacity reservation whose room it takes.
     pub(super) reservation: Option<String>,
-    /// What EC2 sells, where it is more than an instance: [`BLOCK`].
+    /// What EC2 sells, where it is more than an instance: [`BLOCK`] or [`INTERRUPTIBLE`].
     pub(super) market: Option<&'static str>,
 }
 
@@ -27,8 +28,12 @@ impl Way {
     /// Into the reservation that the offering is of; `None`: it is of none.
     pub(super) fn reserved(offering: &Offering) -> Option<Self> {
         let id = offering.reservation.as_ref()?.id.to_string();
-        let kind = offering.labels.get(labels::CAPACITY_RESERVATION_TYPE);
-        let market = kind.is_some_and(|it| it == BLOCK).then_some(BLOCK);
+        let is = |key: &str, value: &str| offering.labels.get(key).is_some_and(|it| it == value);
+        let market = match () {
+            () if is(labels::CAPACITY_RESERVATION_TYPE, BLOCK) => Some(BLOCK),
+            () if is(labels::CAPACITY_RESERVATION_INTERRUPTIBLE, "true") => Some(INTERRUPTIBLE),
+            () => None,
+        };
         Some(Self { capacity_type: capacity_types::RESERVED, reservation: Some(id), market })
     }
 
@@ -42,7 +47,7 @@ impl Way {
             Some(id) => Self {
                 capacity_type: capacity_types::RESERVED,
                 reservation: Some(id.clone()),
-                market: (lifecycle == Some(BLOCK)).then_some(BLOCK),
+                market: [BLOCK, INTERRUPTIBLE].into_iter().find(|it| lifecycle == Some(*it)),
             },
             None => Self::bought(lifecycle == Some("spot")),
         }
@@ -55,11 +60,15 @@ impl Way {
             (labels::CAPACITY_TYPE.to_owned(), self.capacity_type.to_owned()),
         ]);
         if let Some(id) = &self.reservation {
-            let kind = self.market.unwrap_or("default");
+            let kind = self.market.filter(|it| *it == BLOCK).unwrap_or("default");
+            let is_interruptible = self.market == Some(INTERRUPTIBLE);
             all.extend([
                 (labels::CAPACITY_RESERVATION_ID.to_owned(), id.clone()),
                 (labels::CAPACITY_RESERVATION_TYPE.to_owned(), kind.to_owned()),
-                (labels::CAPACITY_RESERVATION_INTERRUPTIBLE.to_owned(), "false".to_owned()),
+                (
+                    labels::CAPACITY_RESERVATION_INTERRUPTIBLE.to_owned(),
+                    is_interruptible.to_string(),
+                ),
             ]);
         }
         all
@@ -69,11 +78,24 @@ impl Way {
         self.capacity_type == capacity_types::SPOT
     }
 
+    pub(super) fn is_interruptible(&self) -> bool {
+        self.market == Some(INTERRUPTIBLE)
+    }
+
     /// What a fleet calls it. Instances in other reservations are On-Demand ones to EC2, which name
     /// theirs.
     pub(super) fn target(&self) -> &'static str {
-        let bought = if self.is_spot() { capacity_types::SPOT } else { capacity_types::ON_DEMAND };
-        self.market.unwrap_or(bought)
+        match self.market {
+            Some(BLOCK) => BLOCK,
+            Some(_) => "reserved-capacity",
+            None if self.is_spot() => capacity_types::SPOT,
+            None => capacity_types::ON_DEMAND,
+        }
+    }
+
+    /// The types of reservations that a fleet may use, where it has to be told.
+    pub(super) fn reservation_types(&self) -> Option<Vec<String>> {
+        self.is_interruptible().then(|| vec![INTERRUPTIBLE.to_owned()])
     }
 
     pub(super) fn is_of(&self, offering: &Offering) -> bool {
@@ -90,19 +112,22 @@ mod tests {
 
     #[test]
     fn each_kind_of_reservation_is_asked_for_by_its_name() {
-        for (kind, target, market) in
-            [("default", "on-demand", None), ("capacity-block", "capacity-block", Some(BLOCK))]
-        {
+        for (kind, is_interruptible, target, market) in [
+            ("default", "false", "on-demand", None),
+            ("default", "true", "reserved-capacity", Some(INTERRUPTIBLE)),
+            ("capacity-block", "false", "capacity-block", Some(BLOCK)),
+        ] {
             let room = Reservation { id: "cr-1".into(), left: 1 };
             let mut offering = Offering::reserved("a", room, 1.0);
             for (key, value) in [
                 (labels::CAPACITY_RESERVATION_TYPE, kind),
-                (labels::CAPACITY_RESERVATION_INTERRUPTIBLE, "false"),
+                (labels::CAPACITY_RESERVATION_INTERRUPTIBLE, is_interruptible),
             ] {
                 offering.labels.insert(key.to_owned(), value.to_owned());
             }
             let way = Way::reserved(&offering).unwrap();
-            assert_eq!((way.target(), way.market), (target, market), "{kind}");
+            assert_eq!((way.target(), way.market), (target, market), "{kind} {is_interruptible}");
+            assert_eq!(way.reservation_types().is_some(), market == Some(INTERRUPTIBLE));
             assert_eq!(way.labels("a"), offering.labels, "the same, once the offering is gone");
         }
         assert_eq!(Way::bought(true).target(), "spot");
