@@ -26,7 +26,7 @@ use tokio::{
     sync::{RwLock, RwLockReadGuard, RwLockWriteGuard},
     time::Instant,
 };
-use transport::tls::Identity;
+use transport::{Place, tls::Identity};
 
 mod kubelet;
 mod objects;
