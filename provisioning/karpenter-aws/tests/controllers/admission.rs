@@ -12,8 +12,8 @@ use crate::{MANY, support::World};
 /// What the change of the default class's spec comes to.
 async fn class(world: &World, spec: Value) -> Result<Ec2NodeClass, String> {
     let patch = json!({ "spec": spec });
-    let patched = world.classes().patch("default", &PatchParams::default(), &Patch::Merge(&patch));
-    patched.await.map_err(|it| it.to_string())
+    let (classes, parameters) = (world.classes(), PatchParams::default());
+    classes.patch("default", &parameters, &Patch::Merge(&patch)).await.map_err(|it| it.to_string())
 }
 
 #[tokio::test(start_paused = true)]
