@@ -68,7 +68,8 @@ fn a_key_enciphers_only_where_its_certificate_says_so() {
     {
         let signed = ca.sign_csr(&request(|_| {}), usages, Timestamp::UNIX_EPOCH, LATER).unwrap();
         let (_, pem) = x509_parser::pem::parse_x509_pem(signed.as_bytes()).unwrap();
-        let usage = pem.parse_x509().unwrap().key_usage().unwrap().unwrap().value;
+        let certificate = pem.parse_x509().unwrap();
+        let usage = certificate.key_usage().unwrap().unwrap().value;
         assert_eq!((usage.digital_signature(), usage.key_encipherment()), (true, enciphers));
         assert_eq!(extensions(&signed), (false, false, true));
     }

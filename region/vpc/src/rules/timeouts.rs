@@ -112,7 +112,6 @@ fn by_time<T: Ord>(spec: &VpcSpec, of: impl Fn(&Eni) -> Option<T>) -> BTreeMap<T
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::{rules, spec::samples};
 
     #[test]
