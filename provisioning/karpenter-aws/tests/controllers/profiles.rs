@@ -124,7 +124,7 @@ async fn a_profile_that_its_class_names_no_more_stays_for_as_long_as_a_claim_has
 
     change(&world, json!({ "role": null, "instanceProfile": "node" })).await;
     assert_eq!(until_named(&world, &[&made]).await, "node");
-    tokio::time::sleep(Duration::from_secs(61 * 60)).await;
+    tokio::time::sleep(Duration::from_secs(31 * 60)).await;
     assert!(profile(&world, &made).await.is_some(), "the claim's instance has it");
 
     claims.delete(&claim, &DeleteParams::default()).await.unwrap();
