@@ -45,6 +45,8 @@ use crate::{
 
 const AWS_PORT: u16 = 4566;
 const API_PORT: u16 = 6443;
+/// How long one that was killed may take to be gone.
+const ENDING: Duration = Duration::from_secs(5);
 /// How long a daemon that is there may take to tell its state.
 const STATUS_LIMIT: Duration = Duration::from_secs(60);
 
@@ -176,8 +178,9 @@ async fn running(layout: &Layout, limit: Duration) -> anyhow::Result<Option<Daem
         Ok(Err(error)) => error,
         Err(_) => anyhow::anyhow!("it did not answer in {limit:?}"),
     };
-    // It was just ending, perhaps.
-    let Some(daemon) = down::daemon(layout) else { return Ok(None) };
+    // It was just ending, perhaps, and takes its time to.
+    let daemon = down::daemon(layout).filter(|it| !it.wait(ENDING));
+    let Some(daemon) = daemon else { return Ok(None) };
     bail!(Failure::new(
         format!(
             "the region's daemon runs (process {}), and does not tell its state: {error:#}",
