@@ -184,9 +184,12 @@ async fn a_node_whose_instance_has_planned_downtime_is_drained() {
     for none in ["<instanceStatusSet/>", "<instanceStatusSet></instanceStatusSet>"] {
         world.rewrite("DescribeInstanceStatus", none, &planned);
     }
-    tokio::time::sleep(Duration::from_secs(150)).await;
-    let claim = world.claims().await.remove(0);
-    assert!(claim.metadata.deletion_timestamp.is_some(), "it goes");
+    let claim = world
+        .until("it goes", || async {
+            let claim = world.claims().await.remove(0);
+            claim.metadata.deletion_timestamp.is_some().then_some(claim)
+        })
+        .await;
     let key = "karpenter.sh/nodeclaim-termination-timestamp";
     let marks = claim.metadata.annotations.unwrap_or_default();
     assert!(!marks.contains_key(key), "and its pods have their time");
