@@ -113,8 +113,6 @@ fn texts(path: &Path) -> anyhow::Result<Vec<(String, String)>> {
 impl Manifests {
     fn add(&mut self, object: Value) -> anyhow::Result<()> {
         let kind = object["kind"].as_str().context("an object without a kind")?.to_owned();
-        let name = object["metadata"]["name"].as_str().unwrap_or_default();
-        amounts::check(&object).with_context(|| format!("{kind} `{name}` is not valid"))?;
         let snapshot = &mut self.snapshot;
         match kind.as_str() {
             "Pod" => snapshot.pods.push(named(parsed(object)?)),
@@ -205,6 +203,7 @@ impl Manifests {
 fn parsed<T: DeserializeOwned>(object: Value) -> anyhow::Result<T> {
     let kind = object["kind"].as_str().unwrap_or_default().to_owned();
     let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+    amounts::check(&object).with_context(|| format!("{kind} `{name}` is not valid"))?;
     serde_json::from_value(object).with_context(|| format!("{kind} `{name}` is not well-formed"))
 }
 
@@ -272,6 +271,17 @@ mod tests {
         assert!(format!("{error:#}").contains("Deployment `web`"), "{error:#}");
         let error = manifests_of(&text.replace("many", "-4")).unwrap_err();
         assert!(format!("{error:#}").contains("-4 pods"), "{error:#}");
+    }
+
+    #[test]
+    fn amounts_of_kinds_that_plans_do_not_read_are_nobodys_business() {
+        let of = |kind: &str| {
+            let text =
+                format!("kind: {kind}\nmetadata: {{name: a}}\nspec: {{limits: {{cpu: ten}}}}\n");
+            manifests_of(&text).map(|it| it.skipped.len())
+        };
+        assert_eq!(of("HelmRelease").unwrap(), 1);
+        assert!(format!("{:#}", of("NodePool").unwrap_err()).contains("NodePool `a`"));
     }
 
     #[test]
