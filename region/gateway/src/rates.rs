@@ -46,7 +46,7 @@ impl Rates {
     /// Whether this call may be made; if so, it counts.
     pub(crate) fn admit(&self, action: &str, parameters: &Value) -> bool {
         let is_reading = READING.iter().any(|it| action.starts_with(it));
-        let is_of_all = is_reading && parameters.as_object().is_none_or(|it| it.is_empty());
+        let is_of_all = is_reading && parameters.as_object().is_none_or(serde_json::Map::is_empty);
         let size = match (is_reading, is_of_all) {
             (true, false) => Size { most: 100, per_second: 20 },
             (true, true) => Size { most: 50, per_second: 10 },

@@ -15,8 +15,12 @@ pub struct Fault {
     /// protocols only.
     pub fields: Map<String, Value>,
     /// In a box, as few have one and errors are moved about.
-    query_code: Option<Box<&'static str>>,
+    query_code: Option<Box<QueryCode>>,
 }
+
+/// A code of the service's earlier protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct QueryCode(&'static str);
 
 impl Fault {
     /// A fault of the caller: status 400.
@@ -36,13 +40,13 @@ impl Fault {
     }
 
     pub fn with_query_code(self, code: &'static str) -> Self {
-        Self { query_code: Some(Box::new(code)), ..self }
+        Self { query_code: Some(Box::new(QueryCode(code))), ..self }
     }
 
     /// The code under which clients of the service's earlier protocol know it, where that is
     /// another one ([`Protocol::Json10`](crate::service::Protocol::Json10)).
     pub fn query_code(&self) -> Option<&'static str> {
-        self.query_code.as_deref().copied()
+        self.query_code.as_deref().map(|it| it.0)
     }
 
     pub fn with_field(mut self, name: &str, value: impl Into<Value>) -> Self {

@@ -114,9 +114,9 @@ pub(super) fn taints(description: &str) -> Value {
 /// Whose requirements they are: what may be asked for differs.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Whose {
-    NodePool,
-    NodeClaim,
-    NodeOverlay,
+    Pool,
+    Claim,
+    Overlay,
 }
 
 /// A label's key that may be required: not one that Karpenter decides itself.
@@ -129,7 +129,7 @@ fn requirement_key(whose: Whose) -> Value {
         ),
         ("self != 'kubernetes.io/hostname'", HOSTNAME_RESTRICTED),
     ];
-    if whose == Whose::NodePool {
+    if whose == Whose::Pool {
         wanted.push(("self != 'karpenter.sh/nodepool'", POOL_RESTRICTED));
     }
     let key = with(text("A label's key"), &json!({ "maxLength": 316, "pattern": QUALIFIED }));
@@ -138,7 +138,7 @@ fn requirement_key(whose: Whose) -> Value {
 
 /// Requirements; with `minValues` where they choose types.
 pub(super) fn requirements(description: &str, whose: Whose) -> Value {
-    let has_min_values = whose != Whose::NodeOverlay;
+    let has_min_values = whose != Whose::Overlay;
     let operators = ["In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt", "Gte", "Lte"];
     let mut properties = json!({
         "key": requirement_key(whose),

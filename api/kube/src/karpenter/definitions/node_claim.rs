@@ -54,7 +54,7 @@ fn spec() -> Value {
             "expireAfter": with(text("After how long the node is replaced"),
                 &json!({ "default": "720h", "pattern": NILLABLE })),
             "nodeClassRef": node_class_ref(false),
-            "requirements": requirements("What the node's labels have to be", Whose::NodeClaim),
+            "requirements": requirements("What the node's labels have to be", Whose::Claim),
             "resources": resources,
             "startupTaints": taints("Taints that something else takes away once the node is set up"),
             "taints": taints("Taints of the node"),

@@ -48,7 +48,7 @@ fn spec() -> Value {
                 &json!({ "pattern": r"^\d+(\.\d+)?$" })),
             "priceAdjustment": with(text("What is added to the cloud's price"),
                 &json!({ "pattern": ADJUSTMENT })),
-            "requirements": requirements("Which types and offerings", Whose::NodeOverlay),
+            "requirements": requirements("Which types and offerings", Whose::Overlay),
             "weight": number("The higher goes before", 1, Some(10_000), "int32"),
         }),
     );

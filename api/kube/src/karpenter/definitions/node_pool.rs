@@ -116,7 +116,7 @@ fn template() -> Value {
             "expireAfter": with(text("After how long a node is replaced"),
                 &json!({ "default": "720h", "pattern": NILLABLE })),
             "nodeClassRef": node_class_ref(true),
-            "requirements": requirements("What the node's labels have to be", Whose::NodePool),
+            "requirements": requirements("What the node's labels have to be", Whose::Pool),
             "startupTaints": taints("Taints that something else takes away once the node is set up"),
             "taints": taints("Taints of the node"),
             "terminationGracePeriod": with(text("How long the node's pods may take to leave"),
