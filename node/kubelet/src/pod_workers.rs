@@ -17,6 +17,7 @@ mod mount_kinds;
 mod resize;
 mod start;
 mod terminate;
+mod underway;
 mod worker;
 
 use std::{

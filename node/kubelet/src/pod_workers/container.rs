@@ -13,6 +13,7 @@ use super::{
     worker::Worker,
 };
 use crate::{
+    cri::Runtime,
     env, env_file, hooks, hosts, labels,
     observed::{self, RuntimePod},
     plan::{Start, Waiting},
@@ -59,16 +60,19 @@ impl Worker {
             context.timelines.add(&uid, step.failed("container configuration", &message));
             failed("CreateContainerConfigError", message)
         })?;
-        let created = context
-            .runtime
-            .create_container(&sandbox.id, config, making.sandbox_config.clone())
-            .await;
+        let (sandbox, of_sandbox) = (sandbox.id.clone(), making.sandbox_config.clone());
+        let creating = move |it: Runtime| async move {
+            it.create_container(&sandbox, config, of_sandbox).await
+        };
+        let created = self.call(creating).await;
         let step = begun.ended(Phase::Created).of(&start.name).result("CreateContainer", &created);
         context.timelines.add(&uid, step);
         let id = created.map_err(|it| failed("CreateContainerError", it.message))?;
         recorder.container_normal(pod, &start.name, "Created", "Container created");
         let begun = context.timelines.begin();
-        let started = context.runtime.start_container(&id).await;
+        let of = id.clone();
+        let starting = move |it: Runtime| async move { it.start_container(&of).await };
+        let started = self.call(starting).await;
         let step = begun.ended(Phase::Started).of(&start.name).result("StartContainer", &started);
         context.timelines.add(&uid, step);
         if let Err(error) = started {
@@ -89,6 +93,15 @@ impl Worker {
             return Err(start_error("PostStartHookError", error.to_string()));
         }
         Ok(id)
+    }
+
+    /// A call that makes something, which ends once it has begun.
+    pub(super) async fn call<T, F>(&self, call: impl FnOnce(Runtime) -> F) -> T
+    where
+        T: Send + 'static,
+        F: Future<Output = T> + Send + 'static,
+    {
+        self.underway.run(&self.context.scope, call(self.context.runtime.clone())).await
     }
 
     async fn kill_after_hook(&self, pod: &Arc<Pod>, name: &str, id: &str) {

@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     context::Context,
+    cri::Runtime,
     dns,
     downward::Facts,
     hosts,
@@ -325,12 +326,13 @@ impl Worker {
             let message = format!("Failed to create pod sandbox: log folder: {error}");
             return failed("mkdir", message);
         }
-        let runtime = &self.context.runtime;
         let (metrics, of) = (&self.context.metrics, [("runtime_handler", handler.as_str())]);
         metrics.add("kubelet_started_pods_total", &[], 1.0);
         let made = async {
             let started = tokio::time::Instant::now();
-            let made = runtime.run_sandbox(config.clone(), &handler).await;
+            let (config, handler) = (config.clone(), handler.clone());
+            let making = move |it: Runtime| async move { it.run_sandbox(config, &handler).await };
+            let made = self.call(making).await;
             metrics.observe("kubelet_run_podsandbox_duration_seconds", &of, started.elapsed());
             made
         };
@@ -342,7 +344,7 @@ impl Worker {
                 return failed(error.call, format!("Failed to create pod sandbox: {error}"));
             }
         };
-        match runtime.sandbox_status(&id).await {
+        match self.context.runtime.sandbox_status(&id).await {
             Ok(status) => {
                 let sandbox = observed::sandbox_from(status, &self.context.node_ips);
                 let addresses: Vec<_> = sandbox.ips.iter().map(ToString::to_string).collect();

@@ -17,6 +17,7 @@ use super::{
     inbox::{Inbox, News},
     lookup,
     resize::LOOK_AGAIN,
+    underway::Underway,
 };
 use crate::{
     admission,
@@ -46,6 +47,7 @@ pub(super) struct Worker {
     pub workers: Arc<PodWorkers>,
     pub context: Arc<Context>,
     pub inbox: Arc<Inbox>,
+    pub underway: Underway,
     pub backoffs: ContainerBackoffs,
     /// Why starts failed, for the status.
     pub failures: BTreeMap<String, Waiting>,
@@ -94,6 +96,7 @@ pub(super) async fn run(workers: Arc<PodWorkers>, inbox: Arc<Inbox>) {
         context: workers.context.clone(),
         workers,
         inbox,
+        underway: Underway::default(),
         backoffs,
         failures: BTreeMap::new(),
         messages: BTreeMap::new(),
@@ -260,6 +263,7 @@ impl Worker {
             is_done = Box::pin(self.apply(pod, &plan, &observed)) => is_done,
             () = inbox.until(News::must_end) => true,
         };
+        self.underway.ended().await;
         if is_done {
             self.retry = FIRST_RETRY;
             return Ok(Next::Again);

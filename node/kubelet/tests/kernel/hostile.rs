@@ -256,9 +256,9 @@ async fn absurd_values_are_taken_for_what_they_are_or_refused() {
     });
     bed.create_pod(json!({ "metadata": { "name": "most" }, "spec": spec })).await;
     bed.until_ready("most").await;
-    let since = format!("/containerLogs/{}/most/main?sinceSeconds={}", bed.namespace(), u64::MAX);
+    let since = format!("/containerLogs/{}/most/main?sinceSeconds={}", bed.namespace(), i64::MAX);
     assert_eq!(bed.ask("GET", &since).await.0, 200);
-    let tail = format!("/containerLogs/{}/most/main?tailLines={}", bed.namespace(), u64::MAX);
+    let tail = format!("/containerLogs/{}/most/main?tailLines={}", bed.namespace(), i64::MAX);
     assert_eq!(bed.ask("GET", &tail).await.0, 200);
     for bad in ["sinceSeconds=-1", "tailLines=x", "sinceTime=yesterday", "limitBytes=1e3"] {
         let path = format!("/containerLogs/{}/most/main?{bad}", bed.namespace());
