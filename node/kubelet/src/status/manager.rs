@@ -41,6 +41,8 @@ struct Entry {
     sent: Arc<PodStatus>,
     /// All of the pod has ended: it may be deleted.
     is_finished: bool,
+    /// The API has it no more: whatever is still to be said of it, nobody hears.
+    is_gone: bool,
     is_sending: bool,
     /// The watch has told of the pod while a status of it was on its way.
     has_news: bool,
@@ -54,6 +56,7 @@ impl Entry {
             wanted,
             sent,
             is_finished: false,
+            is_gone: false,
             is_sending: false,
             has_news: false,
             mirror: None,
@@ -202,7 +205,10 @@ impl Statuses {
         }
         {
             let mut entries = self.entries.lock();
-            let Some(entry) = entries.get_mut(uid).filter(|it| !it.is_sending) else { return };
+            let Some(entry) = entries.get_mut(uid) else { return };
+            if entry.is_sending || entry.is_gone {
+                return;
+            }
             entry.is_sending = true;
         }
         let (this, uid) = (self.clone(), uid.clone());
@@ -213,6 +219,7 @@ impl Statuses {
         let mut retry = FIRST_RETRY;
         loop {
             let job = self.next_job(&uid);
+            let is_end = matches!(job, Job::Delete { .. });
             let result = match job {
                 Job::Nothing => return,
                 Job::Patch { pod, wanted, patch } => {
@@ -224,14 +231,14 @@ impl Statuses {
                     }
                     result.map(drop)
                 }
-                Job::Delete { pod } => self.delete(&pod).await.inspect(|()| self.forget(&uid)),
+                Job::Delete { pod } => self.delete(&pod).await,
             };
             match result {
+                Ok(()) if is_end => return self.lose(&uid),
                 Ok(()) => retry = FIRST_RETRY,
                 Err(kube::Error::Api(status)) if status.is_not_found() => {
                     debug!(%uid, "the pod of a status is gone");
-                    self.lose(&uid);
-                    return;
+                    return self.lose(&uid);
                 }
                 Err(error) => {
                     warn!(%uid, error = %telemetry::chain(&error), "a status was not sent");
@@ -244,13 +251,10 @@ impl Statuses {
 
     /// The object is gone from the API. A static pod runs on, and gets another mirror.
     fn lose(&self, uid: &PodUid) {
-        let mut entries = self.entries.lock();
-        match entries.get_mut(uid) {
-            Some(entry) if entry.pod.is_mirror_or_static() => {
-                entry.mirror = None;
-                entry.is_sending = false;
-            }
-            _ => drop(entries.remove(uid)),
+        if let Some(entry) = self.entries.lock().get_mut(uid) {
+            entry.mirror = None;
+            entry.is_gone = !entry.pod.is_mirror_or_static();
+            entry.is_sending = false;
         }
         self.settled.send_replace(());
     }

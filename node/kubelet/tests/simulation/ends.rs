@@ -1,6 +1,6 @@
 //! How containers are asked to end.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use fake_cri::Script;
 use serde_json::{Value, json};
@@ -76,4 +76,24 @@ async fn without_its_gate_the_signal_is_ignored_as_upstream_ignores_it() {
     world.delete("p", 30).await;
     world.until_gone("p").await;
     assert_eq!(world.runtime.count("Kill", "c:10"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_a_pod_that_the_api_server_has_no_more_nothing_is_said() {
+    let world = World::new().await;
+    for (name, seconds) in [("a", 2), ("b", 5)] {
+        let slow = Script::default().stop_takes(Duration::from_secs(seconds));
+        world.runtime.script(name, slow);
+    }
+    let container = |name: &str| json!({ "name": name, "image": "i:1" });
+    let spec = json!({ "containers": [container("a"), container("b")] });
+    world.create(pod("p", spec)).await;
+    world.until("p", support::is_running).await;
+    world.pass(Duration::from_secs(5)).await;
+    let earlier = world.patches.load(Ordering::SeqCst);
+    world.delete("p", 0).await;
+    world.pass(Duration::from_secs(60)).await;
+    assert!(world.runtime.running().is_empty());
+    let said = world.patches.load(Ordering::SeqCst) - earlier;
+    assert!(said <= 1, "{said} patches");
 }
