@@ -71,11 +71,22 @@ impl Reader {
         namespace: &str,
         word: &str,
     ) -> Vec<Value> {
-        let prefix = prefix(group, resource, namespace);
-        let records = self.store.scan(&prefix);
-        let mentions =
-            |value: &[u8]| std::str::from_utf8(value).is_ok_and(|text| text.contains(word));
-        records.iter().filter(|it| mentions(&it.value)).map(|record| decode(record)).collect()
+        let records = self.store.scan(&prefix(group, resource, namespace));
+        let mentioning = records.iter().filter(|it| mentions(&it.value, &[word]));
+        mentioning.map(|record| decode(record)).collect()
+    }
+
+    /// Whether there is such an object among those of [`Reader::list`] whose stored text holds all
+    /// `words`. No more are decoded than it takes to know.
+    pub fn any_mentioning(
+        &self,
+        (group, resource, namespace): (&str, &str, &str),
+        words: &[&str],
+        is_it: &mut dyn FnMut(&Value) -> bool,
+    ) -> bool {
+        let records = self.store.scan(&prefix(group, resource, namespace));
+        let mut mentioning = records.iter().filter(|it| mentions(&it.value, words));
+        mentioning.any(|record| is_it(&decode(record)))
     }
 
     /// The revision of the last change to any object of this resource: caches that are derived
@@ -83,6 +94,10 @@ impl Reader {
     pub fn revision(&self, group: &str, resource: &str) -> u64 {
         self.store.bucket_revision(&prefix(group, resource, ""))
     }
+}
+
+fn mentions(value: &[u8], words: &[&str]) -> bool {
+    std::str::from_utf8(value).is_ok_and(|text| words.iter().all(|word| text.contains(word)))
 }
 
 /// `GROUP/RESOURCE/NAMESPACE/NAME`; the core group is `core`, cluster-scoped objects have an

@@ -33,6 +33,20 @@ enum Target<'a> {
     ResourceClaim(&'a str),
 }
 
+impl<'a> Target<'a> {
+    /// What stands in each pod that leads to it. An ephemeral volume's claim has a name that is made of
+    /// two.
+    fn word(self) -> Option<&'a str> {
+        match self {
+            Self::Claim(_) => None,
+            Self::Secret(name)
+            | Self::ConfigMap(name)
+            | Self::ServiceAccount(name)
+            | Self::ResourceClaim(name) => Some(name),
+        }
+    }
+}
+
 impl<'a> NodeAuthorizer<'a> {
     pub(super) fn new(objects: &'a dyn Objects) -> Self {
         Self { objects }
@@ -118,11 +132,7 @@ impl<'a> NodeAuthorizer<'a> {
         if info.namespace.is_empty() {
             return Err("can only read namespaced object of this type".into());
         }
-        let leads = |pod: &Value| leads_to(pod, target);
-        if self.pods_of(node, &info.namespace).any(|pod| leads(&pod)) {
-            return Ok(());
-        }
-        Err(no_relationship(node))
+        self.a_pod_leads(node, &info.namespace, target)
     }
 
     fn volume(&self, node: &str, info: &RequestInfo) -> Result<(), String> {
@@ -136,8 +146,7 @@ impl<'a> NodeAuthorizer<'a> {
         if namespace.is_empty() || claim.is_empty() {
             return Err(no_relationship(node));
         }
-        let is_used = self.pods_of(node, namespace).any(|pod| leads_to(&pod, Target::Claim(claim)));
-        if is_used { Ok(()) } else { Err(no_relationship(node)) }
+        self.a_pod_leads(node, namespace, Target::Claim(claim))
     }
 
     fn attachment(&self, node: &str, info: &RequestInfo) -> Result<(), String> {
@@ -196,16 +205,18 @@ impl<'a> NodeAuthorizer<'a> {
         }
     }
 
-    fn pods_of<'b>(
-        &'b self,
-        node: &'b str,
-        namespace: &str,
-    ) -> impl Iterator<Item = std::sync::Arc<Value>> + 'b {
-        let pods = self.objects.list_mentioning("pods", namespace, node).into_iter();
-        pods.filter(move |pod| {
+    /// Whether a pod on the node needs it.
+    fn a_pod_leads(&self, node: &str, namespace: &str, target: Target<'_>) -> Result<(), String> {
+        let words: Vec<_> = std::iter::once(node).chain(target.word()).collect();
+        let mut leads = |pod: &Value| {
             text(pod, "/spec/nodeName") == node
                 && pod.pointer("/metadata/annotations/kubernetes.io~1config.mirror").is_none()
-        })
+                && leads_to(pod, target)
+        };
+        if self.objects.any_mentioning("pods", namespace, &words, &mut leads) {
+            return Ok(());
+        }
+        Err(no_relationship(node))
     }
 }
 

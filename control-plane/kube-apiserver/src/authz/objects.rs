@@ -17,11 +17,17 @@ pub trait Objects: Send + Sync + 'static {
     /// An empty `namespace` means all of them.
     fn list(&self, resource: &str, namespace: &str) -> Vec<Arc<Value>>;
 
-    /// Those of [`Objects::list`] in whose text `word` occurs, and perhaps others: what one looks
-    /// for among thousands need not be decoded for all of them.
-    fn list_mentioning(&self, resource: &str, namespace: &str, word: &str) -> Vec<Arc<Value>> {
-        let _ = word;
-        self.list(resource, namespace)
+    /// Whether there is such an object among those of [`Objects::list`] in whose text all `words`
+    /// occur: what one looks for among thousands need not be decoded for all of them.
+    fn any_mentioning(
+        &self,
+        resource: &str,
+        namespace: &str,
+        words: &[&str],
+        is_it: &mut dyn FnMut(&Value) -> bool,
+    ) -> bool {
+        let _ = words;
+        self.list(resource, namespace).iter().any(|it| is_it(it))
     }
 
     /// The revision of the newest change to any object of the resource (deletions included).
@@ -40,10 +46,15 @@ impl Objects for Reader {
         Self::list(self, group, resource, namespace).into_iter().map(Arc::new).collect()
     }
 
-    fn list_mentioning(&self, resource: &str, namespace: &str, word: &str) -> Vec<Arc<Value>> {
+    fn any_mentioning(
+        &self,
+        resource: &str,
+        namespace: &str,
+        words: &[&str],
+        is_it: &mut dyn FnMut(&Value) -> bool,
+    ) -> bool {
         let (resource, group) = resource.split_once('.').unwrap_or((resource, ""));
-        let found = Self::list_mentioning(self, group, resource, namespace, word);
-        found.into_iter().map(Arc::new).collect()
+        Self::any_mentioning(self, (group, resource, namespace), words, is_it)
     }
 
     fn revision(&self, resource: &str) -> u64 {
