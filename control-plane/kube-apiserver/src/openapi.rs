@@ -164,17 +164,37 @@ fn v2(merged: &Merged, accept: &str) -> Result<Response<Body>, Status> {
     }
     merged.add_v2(&mut paths, &mut definitions);
     let definitions = Value::Object(definitions).to_string().replace(REFERENCE, "#/definitions/");
-    let definitions: Value = serde_json::from_str(&definitions).unwrap_or_default();
+    let mut definitions: Value = serde_json::from_str(&definitions).unwrap_or_default();
     if is_protobuf {
         let media = protobuf::MEDIA_TYPES[0];
         let mut response = Response::new(transport::full(protobuf::document(&definitions)));
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media));
         return Ok(response);
     }
+    refer_plainly(&mut definitions);
     Ok(json_response(json!({
         "swagger": "2.0", "info": { "title": "Kubernetes", "version": "unversioned" },
         "paths": paths, "definitions": definitions,
     })))
+}
+
+/// A reference with a description beside it: version 3 puts it into `allOf`, the documents of version 2
+/// never do.
+fn refer_plainly(value: &mut Value) {
+    match value {
+        Value::Array(all) => all.iter_mut().for_each(refer_plainly),
+        Value::Object(fields) => {
+            let all = fields.get("allOf").and_then(Value::as_array).map(Vec::as_slice);
+            if let Some([only]) = all
+                && let Some(reference) = only.get("$ref").cloned()
+            {
+                fields.remove("allOf");
+                fields.insert("$ref".to_owned(), reference);
+            }
+            fields.values_mut().for_each(refer_plainly);
+        }
+        _ => {}
+    }
 }
 
 /// The schemas with what the generator does not know: kinds, merge keys, list types.

@@ -270,17 +270,28 @@ fn keep_pod_but(part: Part, old: &Value, new: &mut Value) {
         copy(&wanted["spec"], &mut new["spec"], "resources");
     }
     for list in ["containers", "initContainers"] {
-        let Some(current) = new["spec"][list].as_array_mut() else { continue };
-        for container in current {
-            let others = wanted["spec"][list].as_array().into_iter().flatten();
-            let Some(other) = others.into_iter().find(|it| it["name"] == container["name"]) else {
-                continue;
-            };
-            for field in ["resources", "resizePolicy"] {
-                copy(other, container, field);
+        let (known, given) = (&old["spec"][list], &wanted["spec"][list]);
+        match (known.as_array(), given.as_array()) {
+            (Some(known), Some(given)) if known.len() == given.len() => {
+                let resized = given.iter().map(|it| resized(known, it)).collect();
+                new["spec"][list] = Value::Array(resized);
             }
+            // Validation says what is wrong with it.
+            _ => copy(&wanted["spec"], &mut new["spec"], list),
         }
     }
+}
+
+/// A container that was there, with what may be changed; another one as it is, for validation to see.
+fn resized(known: &[Value], given: &Value) -> Value {
+    let Some(old) = known.iter().find(|it| it["name"] == given["name"]) else {
+        return given.clone();
+    };
+    let mut container = old.clone();
+    for field in ["resources", "resizePolicy"] {
+        copy(given, &mut container, field);
+    }
+    container
 }
 
 fn prepare_signing_request(call: &Call, part: Part, old: &Value, new: &mut Value) {

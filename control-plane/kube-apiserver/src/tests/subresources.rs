@@ -255,3 +255,47 @@ async fn a_whole_collection_goes_by_selector() {
     assert_eq!((code.as_u16(), gone["items"].as_array().unwrap().len()), (200, 2));
     assert_eq!(cluster.get(PODS).await["items"][0]["metadata"]["name"], "r");
 }
+
+#[tokio::test]
+async fn a_resize_neither_renames_nor_reorders_containers_and_adds_none() {
+    let cluster = Cluster::start().await.with_default_account().await;
+    let sized = |name: &str, cpu: &str| json!({"name": name, "image": "x", "resources": {"requests": {"cpu": cpu}}});
+    let of = |all: &[Value]| json!({"metadata": {"name": "p"}, "spec": {"containers": all}});
+    cluster.post(PODS, of(&[sized("c1", "1"), sized("c2", "1")])).await;
+    let path = format!("{PODS}/p/resize");
+    let strategic = "strategic-merge-patch+json";
+    let short = |name: &str| json!({"name": name, "resources": {"requests": {"cpu": "2"}}});
+    let reorder = json!({"spec": {"containers": [short("c2"), short("c1")]}});
+    let (code, refused) = cluster.patch(&path, strategic, reorder).await;
+    let moved = "containers may not be renamed or reordered on resize";
+    let both = format!(
+        "spec.containers[0].name: Forbidden: {moved}, spec.containers[1].name: Forbidden: {moved}"
+    );
+    let said = refused["message"].as_str().unwrap_or_default();
+    assert!(code == 422 && said.contains(&both), "{code} {said}");
+    let with = |change: &dyn Fn(&mut Vec<Value>)| {
+        let mut all = vec![sized("c1", "1"), sized("c2", "1")];
+        change(&mut all);
+        of(&all)
+    };
+    for (wrong, why) in [
+        (
+            with(&|it| it[1]["name"] = "new".into()),
+            format!("spec.containers[1].name: Forbidden: {moved}"),
+        ),
+        (
+            with(&|it| drop(it.pop())),
+            "spec.containers: Forbidden: containers may not be added or removed on resize"
+                .to_owned(),
+        ),
+    ] {
+        let (code, refused) = cluster.put(&path, wrong).await;
+        let said = refused["message"].as_str().unwrap_or_default();
+        assert!(code == 422 && said.contains(&why), "{code} {said}");
+    }
+    let (code, resized) = cluster.put(&path, of(&[sized("c1", "2"), sized("c2", "1")])).await;
+    assert_eq!(
+        (code.as_u16(), &resized["spec"]["containers"][0]["resources"]["requests"]["cpu"]),
+        (200, &json!("2"))
+    );
+}

@@ -18,6 +18,10 @@ pub(in crate::validation) fn check(faults: &mut Faults, old: &Value, new: &Value
         return faults.forbidden("[]", "windows pods cannot be resized");
     }
     let before = faults.count();
+    let (own, init) = ("containers", "initContainers");
+    if !are_in_place(faults, own, old, new) | !are_in_place(faults, init, old, new) {
+        return;
+    }
     pod::pod(faults, new);
     if qos::class(&old["spec"]) != qos::class(&new["spec"]) {
         let why = "Pod QOS Class may not change as a result of resizing";
@@ -48,6 +52,25 @@ pub(in crate::validation) fn check(faults: &mut Faults, old: &Value, new: &Value
     if faults.count() == before && spec_rest(old) != spec_rest(new) {
         faults.forbidden("spec", "only cpu and memory resources are mutable");
     }
+}
+
+/// Whether the containers are the same ones, in their order.
+fn are_in_place(faults: &mut Faults, list: &str, old: &Value, new: &Value) -> bool {
+    let before = faults.count();
+    let names = |pod: &Value| -> Vec<Value> {
+        items(&pod["spec"], list).map(|(_, it)| it["name"].clone()).collect()
+    };
+    let (known, given) = (names(old), names(new));
+    if known.len() != given.len() {
+        let why = format!("{list} may not be added or removed on resize");
+        faults.forbidden(format!("spec.{list}"), why);
+        return false;
+    }
+    for (index, _) in known.iter().zip(&given).enumerate().filter(|(_, (old, new))| old != new) {
+        let why = format!("{list} may not be renamed or reordered on resize");
+        faults.forbidden(format!("spec.{list}[{index}].name"), why);
+    }
+    faults.count() == before
 }
 
 /// A node that knows of it says what its containers have.
