@@ -2,7 +2,8 @@
 //!
 //! Lists of objects merge by their key, lists of scalars as sets; directives in the patch say
 //! otherwise: `$patch` (`replace`, `delete`, `merge`), `$retainKeys`,
-//! `$deleteFromPrimitiveList/F`, `$setElementOrder/F`.
+//! `$deleteFromPrimitiveList/F`, `$setElementOrder/F`. Without the last, elements have the order that the
+//! patch names them in.
 //!
 //! Upstream: k8s.io/apimachinery/pkg/util/strategicpatch.
 
@@ -76,6 +77,7 @@ fn merge_object(
         {
             let key = object.and_then(|it| it.fields.get(field)).and_then(|it| it.merge.patch_key);
             let original = items.clone();
+            let order = order.as_array().map_or(&[][..], Vec::as_slice);
             reorder(items, &original, order, key.unwrap_or_default());
         }
     }
@@ -124,10 +126,8 @@ fn merge_field(
             };
             let element = field.and_then(element_type);
             merge_list(items, patch, key, element.as_ref())?;
-            if let Some(order) = order {
-                let original = items.clone();
-                reorder(items, &original, order, key);
-            }
+            let original = items.clone();
+            reorder(items, &original, order.and_then(Value::as_array).unwrap_or(patch), key);
         }
         scalar => drop(current.insert(name.into(), scalar.clone())),
     }
@@ -212,8 +212,7 @@ fn delete_scalars(current: &mut Map<String, Value>, field: &str, doomed: &Value)
 
 /// Puts the elements that `order` names into that order; the others keep their place relative to
 /// their neighbours in `original`.
-fn reorder(items: &mut Vec<Value>, original: &[Value], order: &Value, key: &str) {
-    let order = order.as_array().map_or(&[][..], Vec::as_slice);
+fn reorder(items: &mut Vec<Value>, original: &[Value], order: &[Value], key: &str) {
     let is_same = |a: &Value, b: &Value| {
         if key.is_empty() { a == b } else { a.get(key) == b.get(key) }
     };
@@ -312,6 +311,22 @@ mod tests {
             .map(|it| it["name"].as_str().unwrap())
             .collect();
         assert_eq!(names, ["server", "b", "a"]);
+    }
+
+    #[test]
+    fn elements_have_the_order_in_which_the_patch_names_them() {
+        let named = |all: &[&str]| -> Value {
+            json!({"containers": all.iter().map(|it| json!({"name": it})).collect::<Vec<_>>()})
+        };
+        let known = named(&["a", "b", "c"]);
+        for (patch, merged) in [
+            (&["c", "a"][..], &["b", "c", "a"][..]),
+            (&["b"], &["a", "b", "c"]),
+            (&["new", "a"], &["b", "c", "new", "a"]),
+            (&["a", "new"], &["a", "b", "c", "new"]),
+        ] {
+            assert_eq!(pod_spec(known.clone(), named(patch)), named(merged), "{patch:?}");
+        }
     }
 
     #[test]
