@@ -5,10 +5,12 @@
 //! Deviation: SIGPWR, which no upstream kubelet uses, begins a graceful node shutdown; upstream is told
 //! of it by systemd's logind, which need not be there.
 
+mod deprecated;
 mod flags;
 mod footprint;
 mod host;
 mod node_flags;
+mod shared_root;
 
 use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
 
@@ -20,13 +22,15 @@ use clock::Clock;
 use lifecycle::Scope;
 use nix::sys::socket::SockaddrIn;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::warn;
 
-use self::{flags::ConfigurationFlags, footprint::Footprint};
+use self::{flags::ConfigurationFlags, footprint::Footprint, host::Lock, shared_root::SharedRoot};
 use crate::{
     GoDuration,
     api_client::{self, ApiClient},
     config::{KubeletConfiguration, Sources},
     kubelet::Kubelet,
+    oom,
     settings::Settings,
 };
 
@@ -35,6 +39,9 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// Flags win over the configuration files, as upstream's do.
 #[derive(Clone, Debug, Default, ClapArgs)]
 pub struct Args {
+    // First, as it looks at flags that the others take out.
+    #[command(flatten)]
+    pub configuration: ConfigurationFlags,
     /// The KubeletConfiguration file (YAML or JSON)
     #[arg(long)]
     pub config: Option<PathBuf>,
@@ -87,14 +94,15 @@ pub struct Args {
     /// Verbosity of the log, 0 to 10
     #[arg(long, short = 'v')]
     pub v: Option<u8>,
-    #[command(flatten)]
-    pub configuration: ConfigurationFlags,
 }
 
 /// Runs until it is asked to stop. Whatever is wrong is found before the host is changed, and a start
 /// that fails later takes away what it made.
 pub async fn run(args: Args) -> Result<(), BoxError> {
     let settings = settings(&args)?;
+    for warning in &args.configuration.warnings {
+        warn!("{warning}");
+    }
     host::check(&settings)?;
     api_client::check(&sources(&args), Clock::system()).await?;
     // Before the ports are tried: whoever holds the lock has them, and is told here.
@@ -103,16 +111,27 @@ pub async fn run(args: Args) -> Result<(), BoxError> {
     let footprint = Footprint::before(&settings);
     let scope = Scope::new();
     let assembled = assemble(&args, settings.clone(), scope.clone()).await;
-    let assembled =
-        assembled.and_then(|it| host::prepare(&settings).map(|()| it).map_err(Into::into));
-    let kubelet = match assembled {
-        Ok(kubelet) => kubelet,
+    let (kubelet, root) = match assembled.and_then(|it| Ok((it, prepare(&settings)?))) {
+        Ok(prepared) => prepared,
         Err(error) => {
             scope.drain(Duration::from_secs(2)).await;
             footprint.remove();
             return Err(error);
         }
     };
+    let ended = run_until_asked(kubelet, &scope, &lock).await;
+    scope.drain(Duration::from_secs(2)).await;
+    root.release();
+    ended
+}
+
+/// Changes the host as a kubelet needs it.
+fn prepare(settings: &Settings) -> Result<SharedRoot, BoxError> {
+    host::prepare(settings)?;
+    Ok(SharedRoot::make(settings.root_dir.as_ref())?)
+}
+
+async fn run_until_asked(kubelet: Kubelet, scope: &Scope, lock: &Lock) -> Result<(), BoxError> {
     let shutdown = kubelet.shutdown();
     drop(scope.spawn("logind", shutdown.clone().follow_logind()));
     let mut signals = Signals::new()?;
@@ -131,7 +150,6 @@ pub async fn run(args: Args) -> Result<(), BoxError> {
             () = signals.end() => {}
         }
     }
-    scope.drain(Duration::from_secs(2)).await;
     Ok(())
 }
 
@@ -202,7 +220,8 @@ pub fn settings(args: &Args) -> Result<Settings, BoxError> {
         folder: args.config_dir.clone(),
         flags: args.configuration.overlay.clone(),
     };
-    let config = KubeletConfiguration::from_sources(&sources)?;
+    let mut config = KubeletConfiguration::from_sources(&sources)?;
+    config.allocatable_ignores_eviction = args.configuration.allocatable_ignores_eviction;
     check(args)?;
     let name = match &args.hostname_override {
         Some(name) => name.trim().to_lowercase(),
@@ -224,6 +243,7 @@ pub fn settings(args: &Args) -> Result<Settings, BoxError> {
     settings.dead_containers_per_container = args.maximum_dead_containers_per_container;
     settings.dead_containers = args.maximum_dead_containers;
     settings.flags = node_flags::shown(args);
+    settings.kernel_log = settings.kernel_log.filter(|_| oom::is_own_log(&settings.proc));
     Ok(settings)
 }
 
@@ -308,9 +328,17 @@ mod tests {
             "--node-labels=eks.amazonaws.com/nodegroup=ng,a=b",
             "--register-with-taints=dedicated=x:NoSchedule,y:NoExecute",
             "--max-pods=29",
+            "--maximum-dead-containers=5",
             "--v=2",
         ])
         .unwrap();
+        let warnings = cli.args.configuration.warnings.join("\n");
+        for wanted in
+            ["--register-with-taints has", "--max-pods has", "--maximum-dead-containers has"]
+        {
+            assert!(warnings.contains(wanted), "{warnings}");
+        }
+        assert_eq!(cli.args.configuration.warnings.len(), 3);
         let settings = settings(&cli.args).unwrap();
         assert_eq!(settings.node_labels["a"], "b");
         assert_eq!(settings.config.register_with_taints[1].key, "y");

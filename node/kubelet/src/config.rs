@@ -186,6 +186,9 @@ pub struct KubeletConfiguration {
     pub image_service_endpoint: String,
     pub fail_cgroup_v1: bool,
     pub user_namespaces: UserNamespaces,
+    /// Set by a flag only: what is allocatable is not less by what eviction keeps free.
+    #[serde(skip)]
+    pub allocatable_ignores_eviction: bool,
 }
 
 impl KubeletConfiguration {

@@ -6,7 +6,7 @@
 pub(crate) mod snapshots;
 mod tasks;
 
-use std::{collections::HashMap, future::Future, sync::Arc, time::Duration};
+use std::{collections::HashMap, future::Future, path::Path, sync::Arc, time::Duration};
 
 use api_cri::{Channel, EventsClient, ImageClient, RuntimeClient, TasksClient, containerd, v1};
 use tokio::time::Instant;
@@ -23,6 +23,18 @@ pub(crate) struct Runtime {
     tasks: TasksClient,
     limit: Duration,
     metrics: Arc<Metrics>,
+}
+
+/// The file systems of a runtime, as far as it tells of them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct FileSystems {
+    pub images: Option<v1::FilesystemUsage>,
+    pub containers: Option<v1::FilesystemUsage>,
+}
+
+/// Where one is.
+pub(crate) fn mountpoint(usage: &v1::FilesystemUsage) -> Option<&Path> {
+    usage.fs_id.as_ref().map(|it| Path::new(&it.mountpoint))
 }
 
 /// A CRI call that failed.
@@ -383,10 +395,15 @@ impl Runtime {
         Ok(())
     }
 
-    pub(crate) async fn image_fs(&self) -> Result<Vec<v1::FilesystemUsage>, CriError> {
+    /// Where the runtime keeps images, and where containers write.
+    pub(crate) async fn file_systems(&self) -> Result<FileSystems, CriError> {
         let mut client = self.images.clone();
         let reply = client.image_fs_info(v1::ImageFsInfoRequest {});
-        Ok(self.call("ImageFsInfo", self.limit, reply).await?.image_filesystems)
+        let told = self.call("ImageFsInfo", self.limit, reply).await?;
+        let images = told.image_filesystems.into_iter().next();
+        let containers = told.container_filesystems.into_iter().next();
+        // Older runtimes say nothing of containers, and have them beside their images.
+        Ok(FileSystems { containers: containers.or_else(|| images.clone()), images })
     }
 
     // === Events ===

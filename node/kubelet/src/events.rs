@@ -5,8 +5,6 @@
 //! count of the first one, and no object has more written than its share ([`correlate`]).
 //!
 //! Upstream: `client-go/tools/record`.
-//!
-//! Deviation: there is no `SystemOOM`: the kernel's log, which is the whole machine's, is not read.
 
 mod correlate;
 

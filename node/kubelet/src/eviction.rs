@@ -7,9 +7,11 @@
 //!
 //! Upstream: `pkg/kubelet/eviction`.
 //!
-//! Deviation: containers and images share a file system for every runtime that this kubelet knows, so
-//! thresholds on `containerfs` are accepted and ignored, and those of `imagefs` or `nodefs` count. The
-//! kernel's notifications are used wherever it has them, not only with `kernelMemcgNotification`.
+//! What containers write is on the file system of the node or on that of images, whose thresholds count;
+//! those of `containerfs` are upstream's copies of these, and are accepted without meaning anything.
+//!
+//! Deviation: the kernel's notifications are used wherever it has them, not only with
+//! `kernelMemcgNotification`.
 //!
 //! Deviation: above 85 % of a disk the node gets the condition `DiskFillingUp` and an event, before
 //! eviction begins; upstream has neither.
@@ -140,7 +142,7 @@ impl Eviction {
         }
         let summary = self.stats.summary(resource.needs_disks()).await;
         let pods = self.active();
-        let mut candidates = rank::candidates(&pods, &summary, first.signal, observed.has_image_fs);
+        let mut candidates = rank::candidates(&pods, &summary, first.signal, observed.disks);
         rank::rank(&mut candidates, resource);
         for candidate in candidates {
             let pod = &pods[candidate.index];
@@ -170,11 +172,16 @@ impl Eviction {
         first: &Threshold,
         observed: &Observations,
     ) -> bool {
-        if !first.signal.is_reclaimed_by_garbage(observed.has_image_fs) {
+        let swept = first.signal.garbage(observed.disks);
+        if !swept.containers && !swept.images {
             return false;
         }
-        self.garbage.delete_unused_containers().await;
-        self.garbage.delete_unused_images().await;
+        if swept.containers {
+            self.garbage.delete_unused_containers().await;
+        }
+        if swept.images {
+            self.garbage.delete_unused_images().await;
+        }
         let now = observe::node(&self.stats).await;
         manager.is_satisfied(&now)
     }

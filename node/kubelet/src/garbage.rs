@@ -27,7 +27,7 @@ use tracing::{debug, info};
 use self::containers::Policy;
 use crate::{
     context::Context,
-    cri::CriError,
+    cri::{self, CriError},
     images::{
         self,
         gc::{self, Disk, Thresholds, Use},
@@ -248,9 +248,8 @@ impl Garbage {
     }
 
     async fn image_disk(&self) -> Option<Disk> {
-        let file_systems = self.context.runtime.image_fs().await.ok()?;
-        let mount = file_systems.into_iter().next()?.fs_id?.mountpoint;
-        disk(Path::new(&mount))
+        let told = self.context.runtime.file_systems().await.ok()?;
+        disk(cri::mountpoint(&told.images?)?)
     }
 }
 

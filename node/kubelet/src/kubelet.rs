@@ -37,6 +37,7 @@ use crate::{
     node::{self, NodeStatusLoop, Pressure, StatusWake, capacity::Machine},
     node_object::NodeObject,
     objects::Objects,
+    oom,
     pace::Pace,
     paths::Paths,
     pleg::Pleg,
@@ -52,7 +53,7 @@ use crate::{
     settings::Settings,
     shutdown::{self, Shutdown},
     static_pods::{self, StaticPods},
-    stats::Stats,
+    stats::{self, Stats},
     status::manager::Statuses,
     timeline::Timelines,
     turns::Turns,
@@ -235,6 +236,7 @@ impl Kubelet {
             linux_process::release_program();
         });
         drop(scope.spawn("memory", giving_back));
+        drop(scope.spawn("oom", oom::watch(context.clone())));
         let local_storage = LocalStorage::new(context.clone(), workers.clone());
         drop(scope.spawn("local-storage", local_storage.run()));
         let housekeeping = Housekeeping {
@@ -404,7 +406,9 @@ fn wants_slices(settings: &Settings) -> Result<bool, StartError> {
 fn node_limits(machine: &Machine, settings: &Settings) -> Limits {
     let (cpu_milli, memory) = cm::reservation::for_pods(&settings.config, machine);
     let shares = Some(qos::cpu_shares(cpu_milli));
-    Limits { shares, memory: Some(memory), ..Limits::default() }
+    let pids = stats::most_pids(&settings.proc);
+    let pids = pids.map(|it| cm::reservation::pids_for_pods(&settings.config, it));
+    Limits { shares, memory: Some(memory), pids, ..Limits::default() }
 }
 
 fn policy(settings: &Settings) -> Result<Policy, StartError> {

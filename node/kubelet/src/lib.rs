@@ -47,6 +47,7 @@ mod node_admission;
 mod node_object;
 mod objects;
 mod observed;
+mod oom;
 mod pace;
 mod paths;
 mod plan;

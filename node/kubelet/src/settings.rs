@@ -41,6 +41,8 @@ pub struct Settings {
     pub run: PathBuf,
     /// The logs of the system, for `/logs/`.
     pub system_logs: PathBuf,
+    /// The kernel's log; none where it is not about this node.
+    pub kernel_log: Option<PathBuf>,
     /// The program that reads the journal.
     pub journalctl: PathBuf,
 }
@@ -68,6 +70,7 @@ impl Settings {
             etc: PathBuf::from("/etc"),
             run: PathBuf::from("/run"),
             system_logs: PathBuf::from("/var/log"),
+            kernel_log: Some(PathBuf::from("/dev/kmsg")),
             journalctl: PathBuf::from("journalctl"),
         }
     }

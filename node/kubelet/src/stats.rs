@@ -22,6 +22,7 @@ mod volumes;
 
 use std::{path::Path, sync::Arc};
 
+use api_cri::v1;
 use jiff::Timestamp;
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::Time};
 
@@ -34,7 +35,7 @@ use self::{
     rates::Rates,
     volumes::VolumeSizes,
 };
-use crate::{context::Context, pod_workers::PodWorkers};
+use crate::{context::Context, cri, pod_workers::PodWorkers};
 
 /// Cheap to clone; clones share what is remembered.
 #[derive(Clone)]
@@ -139,29 +140,21 @@ impl Stats {
     }
 
     async fn runtime_fs(&self, now: Timestamp) -> RuntimeStats {
-        let image_fs = self.image_fs(now).await;
-        RuntimeStats { container_fs: image_fs.clone(), image_fs }
+        let told = self.context.runtime.file_systems().await.unwrap_or_default();
+        let of = |told: Option<v1::FilesystemUsage>| used(&told?, now);
+        RuntimeStats { image_fs: of(told.images), container_fs: of(told.containers) }
     }
 
-    /// The file system that the runtime keeps images and containers on, and what images use of it.
-    pub(crate) async fn image_fs(&self, now: Timestamp) -> Option<FsStats> {
-        let told = self.context.runtime.image_fs().await.ok()?.into_iter().next()?;
-        let mount = told.fs_id.map(|it| it.mountpoint)?;
-        let fs = disk::file_system(Path::new(&mount), now)?;
-        Some(FsStats {
-            used_bytes: told.used_bytes.map(|it| it.value),
-            inodes_used: told.inodes_used.map(|it| it.value),
-            ..fs
-        })
+    /// The file system that containers write to.
+    pub(crate) async fn container_fs(&self, now: Timestamp) -> Option<FsStats> {
+        let told = self.context.runtime.file_systems().await.ok()?;
+        used(&told.containers?, now)
     }
 
     fn rlimit(&self, now: Timestamp) -> Option<Rlimit> {
         let proc = &self.context.settings.proc;
         let read = |name: &str| std::fs::read_to_string(proc.join(name)).ok();
-        let number = |name: &str| read(name)?.trim().parse::<i64>().ok();
-        let most = number("sys/kernel/pid_max")?;
-        // A limit on threads binds first where it is lower.
-        let maxpid = number("sys/kernel/threads-max").map_or(most, |it| it.min(most));
+        let maxpid = most_pids(proc)?;
         let loadavg = read("loadavg")?;
         let curproc = loadavg.split(' ').nth(3)?.split_once('/')?.1.parse().ok()?;
         Some(Rlimit { time: Time(now), maxpid, curproc })
@@ -220,6 +213,25 @@ fn psi(stats: &GroupStats, at: usize) -> Option<PsiStats> {
     Some(PsiStats {
         full: data(pressure.stalled, pressure.stalled_lately),
         some: data(pressure.waiting, pressure.waiting_lately),
+    })
+}
+
+/// How many processes there can be.
+pub(crate) fn most_pids(proc: &Path) -> Option<i64> {
+    let read = |name: &str| std::fs::read_to_string(proc.join("sys/kernel").join(name)).ok();
+    let number = |name: &str| read(name)?.trim().parse::<i64>().ok();
+    let most = number("pid_max")?;
+    // A limit on threads binds first where it is lower.
+    Some(number("threads-max").map_or(most, |it| it.min(most)))
+}
+
+/// A file system of the runtime's, and what it uses of it.
+fn used(told: &v1::FilesystemUsage, now: Timestamp) -> Option<FsStats> {
+    let fs = disk::file_system(cri::mountpoint(told)?, now)?;
+    Some(FsStats {
+        used_bytes: told.used_bytes.as_ref().map(|it| it.value),
+        inodes_used: told.inodes_used.as_ref().map(|it| it.value),
+        ..fs
     })
 }
 

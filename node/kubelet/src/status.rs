@@ -95,6 +95,9 @@ impl Verdict {
 }
 
 pub(crate) fn generate(input: &Input<'_>) -> PodStatus {
+    if input.is_over && is_rejected(input) && !conditions::are_told(input.previous) {
+        return rejected(input);
+    }
     let pod = input.pod;
     let spec = PodExt::spec(pod);
     let init = spec.init_containers.iter().flatten();
@@ -144,6 +147,24 @@ fn by_name(status: &mut PodStatus) {
     for list in lists.into_iter().flatten() {
         list.sort_by(|one, other| one.name.cmp(&other.name));
     }
+}
+
+/// The status of a pod that was not admitted: of its containers, volumes and addresses there is nothing to
+/// tell. Upstream: `rejectPod` in `pkg/kubelet/kubelet.go`.
+fn rejected(input: &Input<'_>) -> PodStatus {
+    let (reason, message) = words(input, Phase::Failed);
+    let mut status = PodStatus {
+        phase: Some(Phase::Failed.name().to_owned()),
+        reason,
+        message,
+        start_time: Some(input.previous.start_time.clone().unwrap_or(Time(input.now))),
+        qos_class: Some(qos::qos_class(input.pod).name().to_owned()),
+        observed_generation: input.pod.metadata.generation,
+        conditions: conditions::of_others(input.previous),
+        ..PodStatus::default()
+    };
+    keep_others(input.previous, &mut status);
+    status
 }
 
 /// Whether the pod was not admitted, by this run of the kubelet or an earlier one.

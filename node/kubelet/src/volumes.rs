@@ -24,7 +24,7 @@ mod host_mount;
 mod host_path;
 mod image;
 mod local;
-mod mounts;
+pub(crate) mod mounts;
 mod node_affinity;
 mod ownership;
 mod payload;
@@ -32,6 +32,7 @@ mod remove;
 mod spec;
 pub(crate) mod stats;
 mod subpath;
+mod threads;
 pub(crate) mod tokens;
 mod tools;
 mod totals;
@@ -60,6 +61,7 @@ use self::{
     image::Shown,
     ownership::Group,
     spec::{Source, Spec, SpecError, Used},
+    threads::Threads,
     trust_bundles::TrustBundles,
 };
 use crate::{
@@ -207,6 +209,7 @@ pub(crate) struct Volumes {
     host_stats: stats::HostStats,
     /// Whoever mounts or unmounts the disk of a `local` volume.
     disks: AsyncMutex<()>,
+    threads: Threads,
 }
 
 /// A volume that is there.
@@ -234,7 +237,8 @@ impl Volumes {
     pub(crate) fn new(parts: Parts) -> Self {
         let (tokens, host_stats) = (tokens::Tokens::default(), stats::HostStats::default());
         let (made, disks) = (Mutex::default(), AsyncMutex::default());
-        Self { parts, tokens, made, host_stats, disks }
+        let threads = Threads::default();
+        Self { parts, tokens, made, host_stats, disks, threads }
     }
 
     /// Makes every volume, or says which ones could not be made.
@@ -394,7 +398,9 @@ impl Volumes {
         let plugin = payload::plugin(volume).unwrap_or_default();
         let path = self.paths.volume(&pod.uid(), plugin.name, &volume.name);
         let (files, group, is_secret) = (made.files, Group::of(pod), plugin.is_secret);
+        let begun = self.threads.begin(&pod.uid()).await;
         let path = in_time(move || {
+            let _begun = begun;
             create_dir(&path)?;
             if is_secret && !mounts::has_own_device(&path) {
                 // Secrets do not reach the disk.
@@ -452,8 +458,11 @@ impl Volumes {
         let target = self.paths.subpath(&pod.uid(), volume.0, container, index);
         let (volume, subpath) = (volume.1.to_owned(), subpath.to_owned());
         let failed = |source| PrepareSubpathError::Prepare { source };
-        let preparing =
-            tokio::task::spawn_blocking(move || subpath::prepare(&volume, &subpath, &target));
+        let begun = self.threads.begin(&pod.uid()).await;
+        let preparing = tokio::task::spawn_blocking(move || {
+            let _begun = begun;
+            subpath::prepare(&volume, &subpath, &target)
+        });
         match tokio::time::timeout(DISK_LIMIT, preparing).await {
             Ok(prepared) => prepared.map_err(|it| failed(io::Error::other(it)))?,
             Err(_) => Err(failed(io::ErrorKind::TimedOut.into())),
@@ -464,6 +473,7 @@ impl Volumes {
     pub(crate) async fn unmount(&self, uid: &PodUid) -> Result<(), UnmountError> {
         self.tokens.forget(uid);
         self.made.lock().remove(uid);
+        self.threads.ended(uid, DISK_LIMIT).await;
         let folder = self.paths.pod(uid);
         if !folder.exists() {
             return Ok(());

@@ -1,5 +1,7 @@
 //! The image service.
 
+use std::path::PathBuf;
+
 use api_cri::v1::{self, image_service_server::ImageService};
 use tonic::{Request, Response, Status, async_trait};
 
@@ -88,11 +90,15 @@ impl ImageService for FakeCri {
         &self,
         _: Request<v1::ImageFsInfoRequest>,
     ) -> Reply<v1::ImageFsInfoResponse> {
-        let Some(path) = self.state.lock().image_fs.clone() else {
-            return Ok(Response::new(v1::ImageFsInfoResponse::default()));
+        let state = self.state.lock();
+        let usage = |path: &PathBuf| {
+            let mountpoint = path.display().to_string();
+            let fs_id = Some(v1::FilesystemIdentifier { mountpoint });
+            v1::FilesystemUsage { fs_id, ..Default::default() }
         };
-        let fs_id = Some(v1::FilesystemIdentifier { mountpoint: path.display().to_string() });
-        let usage = v1::FilesystemUsage { fs_id, ..Default::default() };
-        Ok(Response::new(v1::ImageFsInfoResponse { image_filesystems: vec![usage] }))
+        Ok(Response::new(v1::ImageFsInfoResponse {
+            image_filesystems: state.image_fs.iter().map(usage).collect(),
+            container_filesystems: state.container_fs.iter().map(usage).collect(),
+        }))
     }
 }

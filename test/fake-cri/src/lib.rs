@@ -182,6 +182,11 @@ impl FakeCri {
         self.state.lock().image_fs = Some(path.to_owned());
     }
 
+    /// Where containers write; who does not say has it where images are.
+    pub fn set_container_fs(&self, path: &Path) {
+        self.state.lock().container_fs = Some(path.to_owned());
+    }
+
     /// An image of which this is a file: it goes with the image.
     pub fn add_image_with(&self, name: &str, file: &Path) {
         let mut state = self.state.lock();

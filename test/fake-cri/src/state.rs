@@ -35,6 +35,7 @@ pub(crate) struct State {
     pub most_pulls: usize,
     /// Where images are, and the file of each that goes with it.
     pub image_fs: Option<PathBuf>,
+    pub container_fs: Option<PathBuf>,
     pub image_files: HashMap<String, PathBuf>,
     /// What images were pulled with.
     pub pulled_with: Vec<(String, Option<v1::AuthConfig>)>,

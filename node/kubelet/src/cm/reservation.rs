@@ -94,6 +94,14 @@ pub(crate) fn for_pods(config: &KubeletConfiguration, machine: &Machine) -> (i64
     ((machine.cpus * 1000 - cpu).max(0), (machine.memory - memory).max(0))
 }
 
+/// How many processes all pods together may have, of as many as there can be.
+pub(crate) fn pids_for_pods(config: &KubeletConfiguration, most: i64) -> i64 {
+    let is_enforced = config.enforce_node_allocatable.iter().any(|it| it == "pods");
+    let lists = [&config.kube_reserved, &config.system_reserved];
+    let reserved = lists.into_iter().filter_map(|it| quantity::parse(it.get("pid")?));
+    if is_enforced { (most - reserved.sum::<i64>()).max(0) } else { most }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -117,6 +125,16 @@ mod tests {
         assert_eq!(for_pods(&config, &machine), (1500, 3 << 30));
         config.enforce_node_allocatable = Vec::new();
         assert_eq!(for_pods(&config, &machine), (2000, 4 << 30));
+    }
+
+    #[test]
+    fn processes_are_reserved_as_other_things_are() {
+        let mut config = KubeletConfiguration::default();
+        config.kube_reserved.insert("pid".to_owned(), "1k".to_owned());
+        config.system_reserved.insert("pid".to_owned(), "500".to_owned());
+        assert_eq!(pids_for_pods(&config, 32768), 31268);
+        config.enforce_node_allocatable = Vec::new();
+        assert_eq!(pids_for_pods(&config, 32768), 32768);
     }
 
     #[test]

@@ -8,8 +8,11 @@
 
 use clap::{
     Arg, ArgAction, ArgMatches, Command, Error as UsageError, FromArgMatches, error::ErrorKind,
+    parser::ValueSource,
 };
 use serde_json::{Map, Value, json};
+
+use super::deprecated;
 
 /// How the text of a flag is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +41,7 @@ use Kind::{Bool, Gates, Headers, List, Memory, Number, Pairs, Taints, Text, Thre
 const FIELDS: &[(&str, &str, Kind)] = &[
     ("enable-server", "enableServer", Bool),
     ("fail-swap-on", "failSwapOn", Bool),
+    ("fail-cgroupv1", "failCgroupV1", Bool),
     ("pod-manifest-path", "staticPodPath", Text),
     ("sync-frequency", "syncFrequency", Text),
     ("file-check-frequency", "fileCheckFrequency", Text),
@@ -113,8 +117,6 @@ const FIELDS: &[(&str, &str, Kind)] = &[
     ("cpu-cfs-quota-period", "cpuCFSQuotaPeriod", Text),
     ("enable-controller-attach-detach", "enableControllerAttachDetach", Bool),
     ("make-iptables-util-chains", "makeIPTablesUtilChains", Bool),
-    ("iptables-masquerade-bit", "iptablesMasqueradeBit", Number),
-    ("iptables-drop-bit", "iptablesDropBit", Number),
     ("container-log-max-size", "containerLogMaxSize", Text),
     ("container-log-max-files", "containerLogMaxFiles", Number),
     ("allowed-unsafe-sysctls", "allowedUnsafeSysctls", List),
@@ -159,12 +161,7 @@ const IGNORED: &[&str] = &[
     "log-json-info-buffer-size",
     "log-cadvisor-usage",
     "runtime-cgroups",
-    "pod-infra-container-image",
-    "cloud-config",
     "experimental-mounter-path",
-    "experimental-allocatable-ignore-eviction",
-    "keep-terminated-pod-volumes",
-    "register-schedulable",
     "housekeeping-interval",
     "global-housekeeping-interval",
     "application-metrics-count-limit",
@@ -185,10 +182,24 @@ const IGNORED: &[&str] = &[
     "storage-driver-user",
 ];
 
+/// What allocatable is computed without it: the configuration file has no such field.
+const IGNORES_EVICTION: &str = "experimental-allocatable-ignore-eviction";
+
+/// Deprecated flags of [`super::Args`], by their names there.
+const OF_COMMAND: [(&str, &str); 3] = [
+    ("minimum_container_ttl_duration", "minimum-container-ttl-duration"),
+    ("maximum_dead_containers_per_container", "maximum-dead-containers-per-container"),
+    ("maximum_dead_containers", "maximum-dead-containers"),
+];
+
 /// What was given, as it goes over the configuration files.
 #[derive(Clone, Debug, Default)]
 pub struct ConfigurationFlags {
     pub overlay: Value,
+    /// Hard eviction thresholds are not kept back from what is allocatable.
+    pub allocatable_ignores_eviction: bool,
+    /// What is to be said of those that were given.
+    pub warnings: Vec<String>,
 }
 
 impl clap::Args for ConfigurationFlags {
@@ -198,7 +209,9 @@ impl clap::Args for ConfigurationFlags {
             // Some are switches, and may stand alone.
             argument(name, Bool).hide(true)
         });
-        command.args(fields).args(ignored)
+        let removed = deprecated::REMOVED.iter().map(|name| argument(name, Bool).hide(true));
+        let own = argument(IGNORES_EVICTION, Bool).hide(true);
+        command.args(fields).args(ignored).args(removed).arg(own)
     }
 
     fn augment_args_for_update(command: Command) -> Command {
@@ -218,25 +231,44 @@ fn argument(name: &'static str, kind: Kind) -> Arg {
 
 impl FromArgMatches for ConfigurationFlags {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, UsageError> {
+        let given = |name: &str| matches.get_many::<String>(name).into_iter().flatten();
+        if let Some(name) = deprecated::REMOVED.iter().find(|it| given(it).next().is_some()) {
+            let message = deprecated::removed(name);
+            return Err(UsageError::raw(ErrorKind::UnknownArgument, message));
+        }
+        let value = |name: &str, kind, text: &str| {
+            read(kind, text).map_err(|why| {
+                let message = format!("invalid argument {text:?} for \"--{name}\" flag: {why}\n");
+                UsageError::raw(ErrorKind::ValueValidation, message)
+            })
+        };
         let mut overlay = Value::Object(Map::new());
         for (name, path, kind) in FIELDS {
-            let Some(given) = matches.get_many::<String>(name) else { continue };
-            for text in given {
-                let value = read(*kind, text).map_err(|why| {
-                    let message =
-                        format!("invalid argument {text:?} for \"--{name}\" flag: {why}\n");
-                    UsageError::raw(ErrorKind::ValueValidation, message)
-                })?;
-                put(&mut overlay, path, value);
+            for text in given(name) {
+                put(&mut overlay, path, value(name, *kind, text)?);
             }
         }
-        Ok(Self { overlay })
+        let ignores = given(IGNORES_EVICTION).next_back();
+        let ignores = ignores.map(|it| value(IGNORES_EVICTION, Bool, it)).transpose()?;
+        let names = FIELDS.iter().map(|(name, ..)| *name).chain(IGNORED.iter().copied());
+        let names = names.chain([IGNORES_EVICTION]).filter(|it| given(it).next().is_some());
+        let own = OF_COMMAND.iter().filter(|(id, _)| is_given(matches, id)).map(|(_, name)| *name);
+        Ok(Self {
+            overlay,
+            allocatable_ignores_eviction: ignores == Some(Value::Bool(true)),
+            warnings: names.chain(own).filter_map(deprecated::warning).collect(),
+        })
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), UsageError> {
         *self = Self::from_arg_matches(matches)?;
         Ok(())
     }
+}
+
+/// Whether a flag with a default was given; a command may not have it at all.
+fn is_given(matches: &ArgMatches, id: &str) -> bool {
+    matches.ids().any(|it| it == id) && matches.value_source(id) == Some(ValueSource::CommandLine)
 }
 
 /// A flag that is given again adds to a list or an object, and replaces everything else.
@@ -322,9 +354,47 @@ mod tests {
         flags: ConfigurationFlags,
     }
 
-    fn overlay(args: &[&str]) -> Result<Value, String> {
+    fn flags(args: &[&str]) -> Result<ConfigurationFlags, String> {
         let all = ["kubelet"].iter().chain(args);
-        Cli::try_parse_from(all).map(|it| it.flags.overlay).map_err(|it| it.to_string())
+        Cli::try_parse_from(all).map(|it| it.flags).map_err(|it| it.to_string())
+    }
+
+    fn overlay(args: &[&str]) -> Result<Value, String> {
+        flags(args).map(|it| it.overlay)
+    }
+
+    #[test]
+    fn deprecated_flags_are_told_of_and_removed_ones_are_not_known() {
+        let given = [
+            "--provider-id=a",
+            "--fail-cgroupv1=false",
+            "--vmodule=a=1",
+            "--containerd=x",
+            "--max-pods=3",
+        ];
+        let warnings = flags(&given).unwrap().warnings;
+        assert_eq!(warnings.len(), 2, "{warnings:?}");
+        assert_eq!(
+            warnings[0],
+            "Flag --max-pods has been deprecated, This parameter should be set via the config file specified by the Kubelet's --config flag. See https://kubernetes.io/docs/tasks/administer-cluster/kubelet-config-file/ for more information."
+        );
+        assert!(
+            warnings[1].starts_with("Flag --containerd has been deprecated, This is a cadvisor")
+        );
+        let error = flags(&["--pod-infra-container-image=pause"]).unwrap_err();
+        let wanted = "failed to parse kubelet flag: unknown flag: --pod-infra-container-image";
+        assert!(error.contains(wanted), "{error}");
+    }
+
+    #[test]
+    fn what_eviction_keeps_is_allocatable_if_a_flag_says_so() {
+        let flag = "--experimental-allocatable-ignore-eviction";
+        assert!(!flags(&[]).unwrap().allocatable_ignores_eviction);
+        let given = flags(&[flag]).unwrap();
+        assert!(given.allocatable_ignores_eviction && given.overlay == json!({}));
+        assert!(given.warnings[0].ends_with(", will be removed in 1.25 or later."));
+        let refused = flags(&["--experimental-allocatable-ignore-eviction=maybe"]);
+        assert!(refused.unwrap_err().contains("strconv.ParseBool"));
     }
 
     #[test]

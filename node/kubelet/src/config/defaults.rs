@@ -189,6 +189,7 @@ impl Default for KubeletConfiguration {
             image_service_endpoint: String::new(),
             fail_cgroup_v1: false,
             user_namespaces: UserNamespaces::default(),
+            allocatable_ignores_eviction: false,
         }
     }
 }

@@ -64,7 +64,7 @@ mod tests {
         let mut look = |available| {
             let observation = Observation { available, capacity: 100 };
             let signals = [(Signal::NodeFs, observation)].into();
-            let told = filling.step(&Observations { signals, has_image_fs: false });
+            let told = filling.step(&Observations { signals, ..Observations::default() });
             (told.is_some(), filling.is_on())
         };
         assert_eq!(look(15), (false, false), "85 % is not above 85 %");

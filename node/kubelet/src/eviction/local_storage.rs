@@ -19,7 +19,7 @@ use k8s_openapi::{
 use tokio::time::MissedTickBehavior;
 
 use crate::{
-    context::Context, labels, pod::PodExt, pod_workers::PodWorkers, quantity, stats::disk,
+    context::Context, cri, labels, pod::PodExt, pod_workers::PodWorkers, quantity, stats::disk,
     status::Verdict,
 };
 
@@ -61,7 +61,7 @@ impl LocalStorage {
                 continue;
             }
             let layers = self.layers().await;
-            let counts_layers = !self.has_image_disk().await;
+            let counts_layers = self.has_layers_on_node().await;
             for pod in &limited {
                 let usage = self.measure(pod, &layers).await;
                 if let Some(message) = exceeded(pod, &usage, counts_layers) {
@@ -87,14 +87,13 @@ impl LocalStorage {
         layers
     }
 
-    /// Images, and with them what containers write, are on a disk of their own.
-    async fn has_image_disk(&self) -> bool {
+    /// What containers write is on the disk of the node, unless it is known to be elsewhere.
+    async fn has_layers_on_node(&self) -> bool {
         use std::os::unix::fs::MetadataExt;
-        let found = self.context.runtime.image_fs().await.unwrap_or_default();
-        let Some(id) = found.into_iter().next().and_then(|it| it.fs_id) else { return false };
+        let told = self.context.runtime.file_systems().await.unwrap_or_default();
         let device = |path: &Path| std::fs::metadata(path).ok().map(|it| it.dev());
-        let images = device(Path::new(&id.mountpoint));
-        images.is_some() && images != device(self.context.paths.root())
+        let layers = told.containers.as_ref().and_then(cri::mountpoint).and_then(device);
+        layers.is_none() || layers == device(self.context.paths.root())
     }
 
     async fn measure(&self, pod: &Pod, layers: &BTreeMap<(String, String), i64>) -> Use {

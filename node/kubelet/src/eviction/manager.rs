@@ -126,7 +126,7 @@ mod tests {
     fn observed(memory: i64, disk: i64) -> Observations {
         let of = |available| Observation { available, capacity: 1000 };
         let signals = [(Signal::Memory, of(memory)), (Signal::NodeFs, of(disk))].into();
-        Observations { signals, has_image_fs: false }
+        Observations { signals, ..Observations::default() }
     }
 
     #[test]

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use super::signal::Signal;
+use super::signal::{Disks, Signal};
 use crate::stats::{
     Stats,
     model::{FsStats, NodeStats},
@@ -20,8 +20,7 @@ pub(crate) struct Observation {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Observations {
     pub signals: BTreeMap<Signal, Observation>,
-    /// Images and containers are on a file system of their own.
-    pub has_image_fs: bool,
+    pub disks: Disks,
 }
 
 pub(super) async fn node(stats: &Stats) -> Observations {
@@ -64,14 +63,44 @@ fn of(node: &NodeStats) -> Observations {
     if let Some(limit) = &node.rlimit {
         put(Signal::Pids, limit.maxpid - limit.curproc, limit.maxpid);
     }
-    let has_image_fs = match (&node.fs, image_fs) {
-        (Some(node), Some(image)) => !is_same(node, image),
-        _ => false,
-    };
-    Observations { signals, has_image_fs }
+    let container_fs = node.runtime.as_ref().and_then(|it| it.container_fs.as_ref());
+    Observations { signals, disks: disks(node.fs.as_ref(), image_fs, container_fs) }
+}
+
+fn disks(node: Option<&FsStats>, images: Option<&FsStats>, layers: Option<&FsStats>) -> Disks {
+    let (Some(node), Some(images)) = (node, images) else { return Disks::One };
+    match layers {
+        _ if is_same(node, images) => Disks::One,
+        Some(layers) if is_same(node, layers) => Disks::Images,
+        _ => Disks::Runtime,
+    }
 }
 
 /// Two file systems of one size and number of inodes are the same one.
 fn is_same(one: &FsStats, other: &FsStats) -> bool {
     (one.capacity_bytes, one.inodes) == (other.capacity_bytes, other.inodes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn disks_are_told_apart_by_their_sizes() {
+        let fs = |capacity_bytes| FsStats {
+            time: k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(jiff::Timestamp::UNIX_EPOCH),
+            available_bytes: 0,
+            capacity_bytes,
+            used_bytes: None,
+            inodes_free: 0,
+            inodes: 9,
+            inodes_used: None,
+        };
+        let (node, other) = (fs(1), fs(2));
+        let of = |images, layers| disks(Some(&node), images, layers);
+        assert_eq!(of(Some(&node), Some(&node)), Disks::One);
+        assert_eq!(of(None, None), Disks::One);
+        assert_eq!(of(Some(&other), Some(&other)), Disks::Runtime);
+        assert_eq!(of(Some(&other), Some(&node)), Disks::Images);
+    }
 }

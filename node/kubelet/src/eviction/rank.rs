@@ -9,7 +9,7 @@ use k8s_openapi::{
     apimachinery::pkg::api::resource::Quantity,
 };
 
-use super::signal::{Resource, Signal};
+use super::signal::{Disks, Resource, Signal};
 use crate::{
     pod::PodExt,
     qos, quantity,
@@ -30,14 +30,14 @@ pub(super) fn candidates(
     pods: &[Pod],
     summary: &Summary,
     signal: Signal,
-    has_image_fs: bool,
+    disks: Disks,
 ) -> Vec<Candidate> {
     let of = |(index, pod): (usize, &Pod)| {
         let stats = summary.pods.iter().find(|it| it.pod_ref.uid == pod.uid().0);
         Candidate {
             index,
             priority: PodExt::spec(pod).priority.unwrap_or(0),
-            usage: stats.map(|it| usage(it, signal, has_image_fs)),
+            usage: stats.map(|it| usage(it, signal, disks)),
             requested: requested(pod, signal.resource()),
         }
     };
@@ -56,13 +56,13 @@ pub(super) fn rank(candidates: &mut [Candidate], resource: Resource) {
     });
 }
 
-fn usage(stats: &PodStats, signal: Signal, has_image_fs: bool) -> i64 {
+fn usage(stats: &PodStats, signal: Signal, disks: Disks) -> i64 {
     let signed = |it: u64| i64::try_from(it).unwrap_or(i64::MAX);
     match signal.resource() {
         Resource::Memory => signed(stats.memory.as_ref().map_or(0, |it| it.working_set_bytes)),
         Resource::Pids => signed(stats.process_stats.map_or(0, |it| it.process_count)),
-        Resource::Disk => signed(disk(stats, signal, has_image_fs, |it| it.used_bytes)),
-        Resource::Inodes => signed(disk(stats, signal, has_image_fs, |it| it.inodes_used)),
+        Resource::Disk => signed(disk(stats, signal, disks, |it| it.used_bytes)),
+        Resource::Inodes => signed(disk(stats, signal, disks, |it| it.inodes_used)),
     }
 }
 
@@ -70,11 +70,16 @@ fn usage(stats: &PodStats, signal: Signal, has_image_fs: bool) -> i64 {
 fn disk(
     stats: &PodStats,
     signal: Signal,
-    has_image_fs: bool,
+    disks: Disks,
     of: impl Fn(&FsStats) -> Option<u64>,
 ) -> u64 {
-    let with_layers = !has_image_fs || !signal.is_of_node_fs();
-    let with_others = !has_image_fs || signal.is_of_node_fs();
+    let is_node = signal.is_of_node_fs();
+    let with_layers = match disks {
+        Disks::One => true,
+        Disks::Runtime => !is_node,
+        Disks::Images => is_node,
+    };
+    let with_others = is_node || disks == Disks::One;
     let layers = stats.containers.iter().filter_map(|it| it.rootfs.as_ref());
     let logs = stats.containers.iter().filter_map(|it| it.logs.as_ref());
     let volumes = stats.volume.iter().filter(|it| it.is_local).map(|it| &it.fs);
@@ -159,8 +164,11 @@ mod tests {
             volume: vec![volume(100, true), volume(1000, false)],
             ..PodStats::default()
         };
-        assert_eq!(usage(&stats, Signal::NodeFs, false), 111);
-        assert_eq!(usage(&stats, Signal::NodeFs, true), 110);
-        assert_eq!(usage(&stats, Signal::ImageFs, true), 1);
+        assert_eq!(usage(&stats, Signal::NodeFs, Disks::One), 111);
+        assert_eq!(usage(&stats, Signal::NodeFs, Disks::Runtime), 110);
+        assert_eq!(usage(&stats, Signal::ImageFs, Disks::Runtime), 1);
+        // Nobody's pod has images.
+        assert_eq!(usage(&stats, Signal::NodeFs, Disks::Images), 111);
+        assert_eq!(usage(&stats, Signal::ImageFs, Disks::Images), 0);
     }
 }

@@ -67,14 +67,33 @@ impl Signal {
         matches!(self, Self::NodeFs | Self::NodeFsInodes)
     }
 
-    /// Whether dead containers and images are on the file system that is short. With a file system of
-    /// their own, removing them does not help the node's.
-    pub(crate) fn is_reclaimed_by_garbage(self, has_image_fs: bool) -> bool {
-        match self.resource() {
-            Resource::Memory | Resource::Pids => false,
-            Resource::Disk | Resource::Inodes => !(has_image_fs && self.is_of_node_fs()),
-        }
+    /// What can be swept from the file system that is short: what is on another one does not help it.
+    pub(crate) fn garbage(self, disks: Disks) -> Swept {
+        let is_disk = matches!(self.resource(), Resource::Disk | Resource::Inodes);
+        let (containers, images) = match (disks, self.is_of_node_fs()) {
+            (Disks::One, _) | (Disks::Runtime, false) => (true, true),
+            (Disks::Runtime, true) => (false, false),
+            (Disks::Images, is_node) => (is_node, !is_node),
+        };
+        Swept { containers: is_disk && containers, images: is_disk && images }
     }
+}
+
+/// Which file systems a node has for its own files, for what containers write, and for images.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Disks {
+    #[default]
+    One,
+    /// The runtime has one of its own.
+    Runtime,
+    /// Images have one of their own, and containers write to the node's.
+    Images,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Swept {
+    pub containers: bool,
+    pub images: bool,
 }
 
 impl Resource {
@@ -85,5 +104,24 @@ impl Resource {
             Self::Inodes => "inodes",
             Self::Pids => "pids",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_on_another_disk_than_the_one_that_is_short_stays() {
+        let swept = |signal: Signal, disks| {
+            let it = signal.garbage(disks);
+            (it.containers, it.images)
+        };
+        assert_eq!(swept(Signal::NodeFs, Disks::One), (true, true));
+        assert_eq!(swept(Signal::NodeFs, Disks::Runtime), (false, false));
+        assert_eq!(swept(Signal::ImageFsInodes, Disks::Runtime), (true, true));
+        assert_eq!(swept(Signal::NodeFsInodes, Disks::Images), (true, false));
+        assert_eq!(swept(Signal::ImageFs, Disks::Images), (false, true));
+        assert_eq!(swept(Signal::Memory, Disks::One), (false, false));
     }
 }

@@ -96,7 +96,10 @@ impl Machine {
             list => count_list(list).unwrap_or(0) * 1000,
         };
         let kept = |signal: &str, capacity: i64| {
-            config.eviction_hard.get(signal).and_then(|it| threshold(it, capacity)).unwrap_or(0)
+            let threshold = |it: &String| threshold(it, capacity);
+            let hard = config.eviction_hard.get(signal);
+            let hard = hard.filter(|_| !config.allocatable_ignores_eviction);
+            hard.and_then(threshold).unwrap_or(0)
         };
         let pages: i64 = self.hugepages.values().sum();
         let memory = self.memory - reserved("memory") - kept("memory.available", self.memory);
@@ -230,6 +233,9 @@ mod tests {
         assert_eq!(allocatable.cpu_milli, 1930);
         assert_eq!(allocatable.memory, (8 << 30) - (574 << 20) - (100 << 20));
         assert_eq!(allocatable.storage, (1 << 40) - (1_i64 << 40) / 10);
+        let ignoring =
+            KubeletConfiguration { allocatable_ignores_eviction: true, ..config.clone() };
+        assert_eq!(machine.allocatable(&ignoring).memory, (8 << 30) - (574 << 20));
         let list = machine.allocatable_list(&config);
         assert_eq!(list["cpu"].0, "1930m");
         assert_eq!(list[STORAGE].0, allocatable.storage.to_string());

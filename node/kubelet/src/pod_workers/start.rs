@@ -314,7 +314,9 @@ impl Worker {
             },
         };
         let is_exclusive = self.context.cm.has_exclusive_cpus(pod, None);
-        if let Err(error) = self.context.cgroups.ensure_pod(pod, is_exclusive).await {
+        let (context, of) = (self.context.clone(), pod.clone());
+        let grouping = async move { context.cgroups.ensure_pod(&of, is_exclusive).await };
+        if let Err(error) = self.underway.run(&self.context.scope, grouping).await {
             let message = format!("unable to ensure pod container exists: {error}");
             return failed_as("FailedCreatePodContainer", "cgroup", message);
         }

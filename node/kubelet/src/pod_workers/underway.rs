@@ -1,8 +1,9 @@
-//! Calls that make something in the runtime: once begun they end, though nobody waits for them.
+//! Calls that make something in the runtime or in systemd: once begun they end, though nobody waits for
+//! them.
 //!
 //! A pod that is deleted does not wait for its images, volumes and hooks. A call that is cancelled,
-//! though, leaves half a thing: a container that containerd says failed with `StartError`, a sandbox
-//! that only garbage collection finds. So the worker waits for what it has begun and ends that.
+//! though, leaves half a thing: a container that containerd says failed with `StartError`, a sandbox or a
+//! slice that only garbage collection finds. So the worker waits for what it has begun and ends that.
 //!
 //! Upstream: `SyncPod` in `pkg/kubelet/kubelet.go` calls the runtime `WithoutCancel`.
 

@@ -28,7 +28,7 @@ use crate::{
 /// The file systems that the parts of containers are on.
 struct FileSystems {
     node: Option<FsStats>,
-    image: Option<FsStats>,
+    container: Option<FsStats>,
 }
 
 impl Stats {
@@ -77,9 +77,9 @@ impl Stats {
         let systems = match with_disks {
             true => FileSystems {
                 node: disk::file_system(self.context.paths.root(), now),
-                image: self.image_fs(now).await,
+                container: self.container_fs(now).await,
             },
-            false => FileSystems { node: None, image: None },
+            false => FileSystems { node: None, container: None },
         };
         // Side by side, so that they wait together for what hangs.
         let asked = pods.iter().map(|pod| self.pod(pod, &told, &systems, now));
@@ -109,7 +109,7 @@ impl Stats {
                 cpu: Some(self.cpu(&container.id, &stats, now)),
                 memory: Some(memory(&stats, now)),
                 io: io(&stats, now),
-                rootfs: systems.image.as_ref().map(|fs| rootfs(fs, told)),
+                rootfs: systems.container.as_ref().map(|fs| rootfs(fs, told)),
                 logs: match &systems.node {
                     Some(fs) => Some(self.logs(pod, &container.name, fs).await),
                     None => None,

@@ -50,6 +50,30 @@ pub(super) fn all(input: &Input<'_>, phase: Phase, status: &PodStatus) -> Vec<Po
 /// Conditions of ours that go away.
 const PASSING: [&str; 2] = ["PodResizePending", "PodResizeInProgress"];
 
+/// The kubelet's own: upstream's `PodConditionByKubelet`.
+pub(super) const OURS: [&str; 8] = [
+    "PodReadyToStartContainers",
+    "Initialized",
+    "Ready",
+    "ContainersReady",
+    "PodScheduled",
+    "PodResizePending",
+    "PodResizeInProgress",
+    "AllContainersRestarting",
+];
+
+/// Whether a kubelet has told of a pod how far it is; that it is scheduled, the scheduler tells.
+pub(super) fn are_told(status: &PodStatus) -> bool {
+    status.conditions.iter().flatten().any(|it| it.type_ == "Initialized")
+}
+
+/// What others say of a pod; `None` if they say nothing.
+pub(super) fn of_others(status: &PodStatus) -> Option<Vec<PodCondition>> {
+    let others = status.conditions.iter().flatten();
+    let others: Vec<_> = others.filter(|it| !OURS.contains(&it.type_.as_str())).cloned().collect();
+    (!others.is_empty()).then_some(others)
+}
+
 fn disruption(input: &Input<'_>) -> Option<Draft> {
     let message = input.verdict.and_then(|it| it.disruption())?.to_owned();
     let reason = Some("TerminationByKubelet");

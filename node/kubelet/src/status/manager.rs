@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tracing::{debug, warn};
 
+use super::conditions::OURS;
 use crate::pod::{PodExt, PodUid};
 
 const LIMIT: Duration = Duration::from_secs(10);
@@ -315,16 +316,6 @@ fn take_over(known: &PodStatus, status: &mut PodStatus) {
 
 /// Conditions that others have set since.
 fn adopt_others(known: &PodStatus, wanted: &mut PodStatus) {
-    const OURS: [&str; 8] = [
-        "PodReadyToStartContainers",
-        "Initialized",
-        "Ready",
-        "ContainersReady",
-        "PodScheduled",
-        "PodResizePending",
-        "PodResizeInProgress",
-        "AllContainersRestarting",
-    ];
     let Some(conditions) = &mut wanted.conditions else { return };
     // Why the pod is ended can be said by others too; ours stays until they say something else.
     let is_ours = |it: &str| OURS.contains(&it) || it == "DisruptionTarget";

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{
-    Container, ContainerState, ContainerStatus, PodReadinessGate, PodSpec,
+    Container, ContainerState, ContainerStatus, PodCondition, PodReadinessGate, PodSpec,
 };
 
 use super::*;
@@ -350,6 +350,35 @@ fn a_pod_that_ended_before_it_ran_has_failed_and_its_containers_with_it() {
     let verdict = Some(Verdict::rejected("OutOfcpu", "no".to_owned()));
     let refused = World { verdict, ..over() }.status();
     assert_eq!((refused.reason.as_deref(), refused.container_statuses), (Some("OutOfcpu"), None));
+}
+
+#[test]
+fn of_a_pod_that_was_not_admitted_nothing_is_told_but_that_and_what_others_say() {
+    let says = |kind: &str| PodCondition {
+        type_: kind.to_owned(),
+        status: "True".to_owned(),
+        ..PodCondition::default()
+    };
+    let verdict = Some(Verdict::rejected("OutOfcpu", "no".to_owned()));
+    let conditions = Some(vec![says("PodScheduled"), says("example.com/gate")]);
+    let previous = PodStatus { conditions, ..PodStatus::default() };
+    let refused = World { previous, verdict, is_over: true, ..World::default() }.status();
+    let expected = PodStatus {
+        phase: Some("Failed".to_owned()),
+        reason: Some("OutOfcpu".to_owned()),
+        message: Some("Pod was rejected: no".to_owned()),
+        start_time: Some(Time(at(100))),
+        qos_class: Some("BestEffort".to_owned()),
+        conditions: Some(vec![says("example.com/gate")]),
+        ..PodStatus::default()
+    };
+    assert_eq!(refused, expected);
+    // A kubelet that begins anew tells the same; one that knew the pod before keeps what it told.
+    let again = World { previous: refused.clone(), is_over: true, ..World::default() }.status();
+    assert_eq!(again, refused);
+    let told = PodStatus { conditions: Some(vec![says("Initialized")]), ..refused };
+    let again = World { previous: told, is_over: true, ..World::default() }.status();
+    assert_eq!(condition(&again, "Ready").0, "False");
 }
 
 #[test]

@@ -33,7 +33,7 @@ pub(super) fn make(
     if !is_there && !is_disk {
         mount(pod, source, medium, &path, facts)?;
     }
-    ownership::open_to_all(&path, ownership::Group::of(pod))
+    ownership::open_to_all(&path, medium == "Memory", ownership::Group::of(pod))
         .map_err(io_error("set the mode of", &path))?;
     if let Some(folder) = ready.parent() {
         create_dir(folder)?;

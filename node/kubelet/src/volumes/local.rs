@@ -59,9 +59,12 @@ impl Volumes {
         let (read_only, group) = (spec.read_only, Group::of(pod));
         let is_shared = self.users(&spec.name).any(|it| it != uid);
         let name = spec.name.clone();
-        in_time(move || show(&from, target, read_only, (group, is_shared), &name))
-            .await
-            .map_err(|it| ("MountVolume.SetUp", it))
+        let begun = self.threads.begin(&uid).await;
+        let shown = in_time(move || {
+            let _begun = begun;
+            show(&from, target, read_only, (group, is_shared), &name)
+        });
+        shown.await.map_err(|it| ("MountVolume.SetUp", it))
     }
 
     /// The volume's folder, or where its disk is mounted.

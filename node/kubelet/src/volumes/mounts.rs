@@ -42,8 +42,14 @@ pub(super) fn bind(source: &Path, target: &Path) -> io::Result<()> {
 }
 
 /// Makes `target` show what `source` is, without what is mounted below it.
-pub(super) fn bind_one(source: &Path, target: &Path) -> io::Result<()> {
+pub(crate) fn bind_one(source: &Path, target: &Path) -> io::Result<()> {
     mount(Some(source), target, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
+    Ok(())
+}
+
+/// Makes what is mounted at `target` and below it reach whoever has it from here, and theirs reach here.
+pub(crate) fn make_shared(target: &Path) -> io::Result<()> {
+    mount(None::<&str>, target, None::<&str>, MsFlags::MS_SHARED | MsFlags::MS_REC, None::<&str>)?;
     Ok(())
 }
 
@@ -109,8 +115,47 @@ fn points_below(folder: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 fn points() -> io::Result<Vec<PathBuf>> {
-    let text = fs::read_to_string("/proc/self/mountinfo")?;
-    Ok(text.lines().filter_map(|line| line.split(' ').nth(4)).map(unescape).collect())
+    Ok(table()?.into_iter().map(|it| it.target).collect())
+}
+
+/// A mount, as `mountinfo` tells it (proc(5)).
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Mount {
+    device: String,
+    /// The part of the file system that is shown.
+    root: PathBuf,
+    pub target: PathBuf,
+    pub is_shared: bool,
+}
+
+impl Mount {
+    /// What of which file system is found at a path below the mount.
+    pub(crate) fn shows(&self, path: &Path) -> Option<(&str, PathBuf)> {
+        let below = path.strip_prefix(&self.target).ok()?;
+        Some((&self.device, self.root.components().chain(below.components()).collect()))
+    }
+}
+
+/// All mounts, in the order in which they were made.
+pub(crate) fn table() -> io::Result<Vec<Mount>> {
+    Ok(parse(&fs::read_to_string("/proc/self/mountinfo")?))
+}
+
+fn parse(text: &str) -> Vec<Mount> {
+    let lines = text.lines().filter_map(|line| {
+        let mut fields = line.split(' ').skip(2);
+        let mut next = || fields.next();
+        let (device, root, target, _options) = (next()?, next()?, next()?, next()?);
+        // Optional fields end with a dash.
+        let is_shared = fields.take_while(|it| *it != "-").any(|it| it.starts_with("shared:"));
+        Some(Mount {
+            device: device.to_owned(),
+            root: unescape(root),
+            target: unescape(target),
+            is_shared,
+        })
+    });
+    lines.collect()
 }
 
 /// Spaces and the like are written as octal numbers.
@@ -165,6 +210,18 @@ mod tests {
         assert!(is_mounted(&target) && has_own_device(&target));
         unmount_below(&target).unwrap();
         assert!(!has_own_device(&target) && !has_own_device(&target.join("none")));
+    }
+
+    #[test]
+    fn a_mount_says_what_it_shows_and_whether_it_is_shared() {
+        let text = "36 35 98:0 /part /a\\040b rw master:1 shared:2 - ext4 /dev/root rw\n\
+                    37 36 98:0 / /a\\040b/c rw - ext4 shared:3 rw\n";
+        let mounts = parse(text);
+        assert_eq!(mounts.iter().map(|it| it.is_shared).collect::<Vec<_>>(), [true, false]);
+        let path = Path::new("/a b/c/d");
+        assert_eq!(mounts[0].shows(path), Some(("98:0", "/part/c/d".into())));
+        assert_eq!(mounts[1].shows(path), Some(("98:0", "/d".into())));
+        assert_eq!(mounts[1].shows(Path::new("/a b")), None);
     }
 
     #[test]

@@ -10,17 +10,25 @@ mod clients;
 mod conformance;
 mod csi;
 mod csi_faults;
+#[allow(dead_code, reason = "a test uses the part of a server")]
+#[path = "../../src/dbus.rs"]
+mod dbus;
 mod dual_stack;
 mod eviction;
 mod exits;
+mod fast_delete;
 mod faults;
 mod host_features;
 mod hostile;
+mod limits;
+mod logind;
 mod memory;
 mod node;
 mod node_conformance;
+mod on_host;
 mod pods;
 mod registry;
+mod shared_root;
 mod shares;
 mod storage;
 mod streams;

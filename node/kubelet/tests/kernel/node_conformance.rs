@@ -155,7 +155,8 @@ async fn containers_share_an_empty_dir_whoever_they_are_and_wherever_it_is() {
         bed.create_pod(json!({ "metadata": { "name": name }, "spec": spec })).await;
         bed.until_ready(name).await;
         let mount = bed.say(name, "one", "busybox stat -c %a /v; busybox stat -f -c %T /v").await;
-        assert!(mount.starts_with("777\n"), "{name}: {mount}");
+        let mode = if name == "memory" { "1777\n" } else { "777\n" };
+        assert!(mount.starts_with(mode), "{name}: {mount}");
         assert_eq!(mount.contains("tmpfs"), name == "memory", "{mount}");
         for (mode, container) in [("644", "root"), ("666", "one"), ("777", "two")] {
             let write = format!("echo {mode} > /v/{mode} && busybox chmod {mode} /v/{mode}");
@@ -166,6 +167,35 @@ async fn containers_share_an_empty_dir_whoever_they_are_and_wherever_it_is() {
         assert!(read.starts_with("644\n666\n") && read.contains("refused"), "{name}: {read}");
         let owners = bed.say(name, "one", "busybox stat -c '%a %u' /v/644 /v/666 /v/777").await;
         assert_eq!(owners, "644 0\n666 1001\n777 1002", "{name}");
+        bed.end_pod(name).await;
+    }
+    bed.until_nothing_is_left().await;
+    kubelet.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_empty_dir_and_its_parts_are_their_groups_as_are_the_files_that_are_made_in_them() {
+    let Some(bed) = Bed::new("empty-dir-group").await else { return };
+    let kubelet = bed.ready().await;
+    for (name, medium, mode) in
+        [("disk", json!({}), "2777"), ("memory", json!({ "medium": "Memory" }), "3777")]
+    {
+        let mut main = bed.container("main", SLEEP);
+        main["volumeMounts"] = json!([
+            { "name": "v", "mountPath": "/v" },
+            { "name": "v", "mountPath": "/part", "subPath": "not/there" },
+        ]);
+        let spec = json!({
+            "terminationGracePeriodSeconds": 0,
+            "securityContext": { "runAsUser": 1001, "fsGroup": 123 },
+            "containers": [main], "volumes": [{ "name": "v", "emptyDir": medium }],
+        });
+        bed.create_pod(json!({ "metadata": { "name": name }, "spec": spec })).await;
+        bed.until_ready(name).await;
+        let script = "echo x > /v/f; busybox chmod 660 /v/f; \
+                      busybox stat -c '%a %u %g' /v /part /v/f";
+        let told = bed.say(name, "main", script).await;
+        assert_eq!(told, format!("{mode} 0 123\n{mode} 0 123\n660 1001 123"), "{name}");
         bed.end_pod(name).await;
     }
     bed.until_nothing_is_left().await;

@@ -136,6 +136,8 @@ async fn an_image_behind_a_password_is_for_pods_that_have_it() {
     for name in ["none", "wrong", "right", "later"] {
         bed.end_pod(name).await;
     }
+    // Another kubelet would not know how long they may take.
+    bed.until_nothing_is_left().await;
     kubelet.kill().await;
 
     let plugin = bed.path("provider");

@@ -13,7 +13,7 @@ use crate::{storage::claim, support::Bed};
 const INSIDE: &str = "NST_T_INSIDE";
 
 /// Runs this very test in namespaces whose `/sbin` has `helper`. Says whether this is that run.
-fn is_inside(test: &str, helper: &str, script: &str) -> bool {
+pub(crate) fn is_inside(test: &str, helper: &str, script: &str) -> bool {
     if std::env::var_os(INSIDE).is_some() {
         return true;
     }

@@ -33,7 +33,7 @@ mod objects;
 mod runtime;
 mod swap;
 
-pub(crate) use kubelet::build;
+pub(crate) use kubelet::{args, build};
 pub(crate) use objects::{restarts, waiting};
 
 pub(crate) const IMAGE: &str = "nst.test/busybox:1";

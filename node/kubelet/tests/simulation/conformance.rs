@@ -42,16 +42,22 @@ async fn every_change_of_a_pods_spec_is_seen_and_told_by_its_node() {
 
 #[tokio::test(start_paused = true)]
 async fn a_pod_that_is_refused_tells_of_which_generation_that_is_true() {
-    let world = World::new().await;
+    let mut world = World::new().await;
     let resources = json!({ "requests": { "cpu": "1000000" } });
     let spec = json!({ "containers": [{ "name": "c", "image": "i:1", "resources": resources }] });
     world.create(pod("p", spec)).await;
     world.until("p", |it| it.reason.as_deref() == Some("OutOfcpu")).await;
-    let status = world.status("p").await;
-    assert_eq!(
-        (status.observed_generation, status.qos_class.as_deref()),
-        (Some(1), Some("Burstable"))
-    );
+    let mut status = world.status("p").await;
+    assert!(status.start_time.take().is_some());
+    assert!(status.message.take().is_some_and(|it| it.starts_with("Pod was rejected: ")));
+    let expected = json!({
+        "phase": "Failed", "reason": "OutOfcpu", "qosClass": "Burstable", "observedGeneration": 1,
+    });
+    assert_eq!(json!(status), expected, "of what never was nothing is told");
+    world.stop_kubelet().await;
+    world.restart_kubelet().await;
+    world.pass(SECOND).await;
+    assert_eq!(json!(world.status("p").await)["conditions"], json!(null));
 }
 
 fn restarts_all(name: &str) -> Value {

@@ -323,3 +323,23 @@ async fn a_node_that_is_cordoned_says_so_and_so_it_does_when_it_takes_pods_again
         world.until_event(reason, &format!("Node {NODE} status is now: {reason}")).await;
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_node_tells_when_the_kernel_kills_for_the_whole_machine() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("kmsg");
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let mut log = std::fs::OpenOptions::new().read(true).write(true).open(&path).unwrap();
+    let world = World::configured(move |it| it.kernel_log = Some(path.clone())).await;
+    let summary = |place: &str, pid: u32| {
+        format!(
+            "6,2,2,-;oom-kill:constraint=X,nodemask=(null),cpuset=/,mems_allowed=0,{place},task_memcg=/a,task=stress,pid={pid},uid=0\n"
+        )
+    };
+    let begin = "4,1,1,-;stress invoked oom-killer: order=0\n";
+    let of_group = summary("oom_memcg=/kubepods/pod1", 41);
+    let text = [begin, &of_group, begin, &summary("global_oom", 42)].concat();
+    std::io::Write::write_all(&mut log, text.as_bytes()).unwrap();
+    let told = "System OOM encountered, victim process: stress, pid: 42";
+    world.until_event("SystemOOM", told).await;
+}

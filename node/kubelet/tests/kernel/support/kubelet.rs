@@ -160,13 +160,16 @@ impl Bed {
 
 /// A kubelet of this command line.
 pub(crate) async fn build(command_line: Vec<String>, scope: Scope) -> Kubelet {
+    ::kubelet::command::build(&args(command_line), scope).await.unwrap()
+}
+
+pub(crate) fn args(command_line: Vec<String>) -> ::kubelet::command::Args {
     #[derive(Debug, clap::Parser)]
     struct Cli {
         #[command(flatten)]
         args: ::kubelet::command::Args,
     }
-    let cli = <Cli as clap::Parser>::parse_from(command_line);
-    ::kubelet::command::build(&cli.args, scope).await.unwrap()
+    <Cli as clap::Parser>::parse_from(command_line).args
 }
 
 pub(super) fn issue(ca: &Ca, name: &str, group: &str, sans: &[&str]) -> Identity {

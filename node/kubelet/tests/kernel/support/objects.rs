@@ -57,6 +57,14 @@ impl Bed {
         api.create(&PostParams::default(), &map).await.unwrap();
     }
 
+    pub(crate) async fn create_secret(&self, name: &str) {
+        use k8s_openapi::api::core::v1::Secret;
+        let secret = json!({ "metadata": { "name": name }, "stringData": { "key": "value" } });
+        let secret: Secret = serde_json::from_value(secret).unwrap();
+        let api = Api::<Secret>::namespaced(self.client.clone(), self.namespace());
+        api.create(&PostParams::default(), &secret).await.unwrap();
+    }
+
     pub(super) async fn create_service_account(&self) {
         let api = Api::<ServiceAccount>::namespaced(self.client.clone(), self.namespace());
         // Nobody publishes the cluster's CA here, which a token's volume needs.

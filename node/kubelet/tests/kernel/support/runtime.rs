@@ -147,15 +147,26 @@ impl Bed {
                 !it.ends_with("volumeDevices/staging") && !it.ends_with("volumeDevices/publish")
             }));
         }
-        for hierarchy in ["cpu", "memory", "systemd", "unified"] {
+        left.extend(self.groups_of(""));
+        let networks = fs::read_dir(self.folder.join("state/io.containerd.grpc.v1.cri/netns"));
+        left.extend(
+            networks.into_iter().flatten().flatten().map(|it| it.path().display().to_string()),
+        );
+        left
+    }
+
+    /// The cgroups of a pod, or of all.
+    pub(crate) fn groups_of(&self, uid: &str) -> Vec<String> {
+        let mut found = Vec::new();
+        for hierarchy in ["", "cpu", "memory", "pids", "systemd", "unified"] {
             let root = Path::new("/sys/fs/cgroup").join(hierarchy).join(&self.name);
             for class in ["kubepods", "kubepods/besteffort", "kubepods/burstable"] {
                 let groups = fs::read_dir(root.join(class)).into_iter().flatten().flatten();
                 let names = groups.map(|it| it.path().display().to_string());
-                left.extend(names.filter(|it| it.contains("/pod")));
+                found.extend(names.filter(|it| it.contains(&format!("/pod{uid}"))));
             }
         }
-        left
+        found
     }
 
     /// A test that failed leaves pods: they go the way that takes their network with them.
@@ -213,6 +224,7 @@ address = "{at}/c.sock"
 address = "{at}/t.sock"
 [plugins."io.containerd.grpc.v1.cri"]
 sandbox_image = "{PAUSE}"
+netns_mounts_under_state_dir = true
 restrict_oom_score_adj = true
 disable_apparmor = true
 stream_server_address = "127.0.0.1"
