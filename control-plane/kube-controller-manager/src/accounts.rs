@@ -413,9 +413,7 @@ mod tests {
         }
     }
 
-    fn client(
-        answer: impl Fn(Request<Body>) -> (u16, Value) + Clone + Send + 'static,
-    ) -> Client {
+    fn client(answer: impl Fn(Request<Body>) -> (u16, Value) + Clone + Send + 'static) -> Client {
         let service = tower::service_fn(move |request| {
             let (code, body) = answer(request);
             let body = Body::from(serde_json::to_vec(&body).unwrap());
