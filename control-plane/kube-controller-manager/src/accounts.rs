@@ -489,7 +489,8 @@ mod tests {
             client.apiserver_version().await.unwrap_err();
         }
         shared.ensure(|_| true).await;
-        assert_eq!((server.0.lock().tokens, server.0.lock().accounts.len()), (0, 0));
+        let given = server.0.lock();
+        assert_eq!((given.tokens, given.accounts.len()), (0, 0));
     }
 
     #[test]

@@ -217,7 +217,12 @@ mod tests {
     async fn metrics_are_for_those_whom_the_api_server_knows_and_lets() {
         let asked = Arc::default();
         let open = page(true, Arc::clone(&asked));
-        assert_eq!(ask(&open, "Bearer good").await, (200, "pods 1\n".to_owned()));
+        let (code, shown) = ask(&open, "Bearer good").await;
+        assert_eq!((code, shown.starts_with("pods 1\n")), (200, true), "{shown}");
+        assert!(
+            shown.contains("\nprocess_cpu_seconds_total "),
+            "and what every process has: {shown}"
+        );
         let access = json!({ "user": "prometheus",
             "nonResourceAttributes": { "path": "/metrics", "verb": "get" } });
         assert_eq!(asked.lock()[1], access);

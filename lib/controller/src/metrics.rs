@@ -127,7 +127,9 @@ impl Histogram {
 
     fn render(&self, page: &mut String, name: &str, labels: &str, kind: &Kind) {
         if let Kind::Histogram(bounds) = kind {
-            for (bound, within) in bounds.iter().zip(&self.within) {
+            // Where nothing was observed yet, there are none.
+            let within = self.within.iter().chain(std::iter::repeat(&0));
+            for (bound, within) in bounds.iter().zip(within) {
                 let labels = braced(labels, &format!("le=\"{bound}\""));
                 line(page, format_args!("{name}_bucket{labels} {within}"));
             }

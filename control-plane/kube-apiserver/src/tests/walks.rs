@@ -355,10 +355,7 @@ async fn a_scale_is_updated_and_patched_of_each_kind_that_has_one() {
             format!("{apps}/statefulsets"),
             json!({"selector": selector, "template": template, "serviceName": "s"}),
         ),
-        (
-            "/api/v1/namespaces/default/replicationcontrollers".into(),
-            json!({"template": template}),
-        ),
+        ("/api/v1/namespaces/default/replicationcontrollers".into(), json!({"template": template})),
     ] {
         let object = json!({"metadata": {"name": "w"}, "spec": spec});
         let (path, made) = create(&cluster, &collection, object).await;
@@ -398,9 +395,7 @@ async fn a_namespace_has_the_finalizers_and_the_conditions_that_it_is_given() {
     let (_, updated) = cluster.put(&finalize, with(json!(["kubernetes"]))).await;
     assert_eq!(updated["spec"]["finalizers"], json!(["kubernetes"]));
 
-    let told = |kind: &str| {
-        json!({"type": kind, "status": "True", "reason": "E2E", "message": "by an e2e test"})
-    };
+    let told = |kind: &str| json!({"type": kind, "status": "True", "reason": "E2E", "message": "by an e2e test"});
     let change = json!({"metadata": {"annotations": {"e2e-patched-ns-status": "ns"}},
         "status": {"conditions": [told("StatusPatch")]}});
     let (code, patched) = cluster.patch(&format!("{path}/status"), MERGE, change).await;
@@ -457,7 +452,6 @@ async fn a_budgets_status_names_pods_that_are_being_disrupted_until_it_does_not(
     let (code, patched) = cluster.patch(&format!("{path}/status"), MERGE, change).await;
     assert_eq!(code, 200, "{patched}");
     assert_eq!(patched["status"].get("disruptedPods"), None, "{patched}");
-    let (_, patched) =
-        cluster.patch(&path, MERGE, json!({"spec": {"minAvailable": "50%"}})).await;
+    let (_, patched) = cluster.patch(&path, MERGE, json!({"spec": {"minAvailable": "50%"}})).await;
     assert_eq!(patched["metadata"]["generation"], 2, "{patched}");
 }
