@@ -276,16 +276,18 @@ async fn a_limit_range_fills_in_and_bounds_what_pods_ask_for_as_long_as_it_is_th
     assert_eq!(asked(&made), expected);
     let little = || pod("little", list("10m", "50Mi", "50Gi"), json!({}));
     let much = || pod("much", list("600m", "600Mi", "600Gi"), json!({}));
-    for refused in [little(), much()] {
-        let (code, refused) = cluster.post(PODS, refused).await;
-        assert_eq!((code.as_u16(), &refused["reason"]), (403, &json!("Forbidden")), "{refused}");
+    // The limit that it is given is less than what it asks for, and no pod can be so.
+    for (pod, expected) in [(little(), (403, "Forbidden")), (much(), (422, "Invalid"))] {
+        let (code, refused) = cluster.post(PODS, pod).await;
+        let found = (code.as_u16(), refused["reason"].as_str().unwrap());
+        assert_eq!(found, expected, "{refused}");
     }
     let mut next = cluster.get(&path).await;
     next["spec"]["limits"][0]["min"] = list("9m", "49Mi", "49Gi");
     let (code, updated) = cluster.put(&path, next).await;
     assert_eq!(code, 200, "{updated}");
     create(&cluster, PODS, little()).await;
-    assert_eq!(cluster.post(PODS, much()).await.0, 403);
+    assert_eq!(cluster.post(PODS, much()).await.0, 422);
     let (code, _) = cluster.delete(&path).await;
     assert_eq!(code, 200);
     create(&cluster, PODS, much()).await;
@@ -428,8 +430,9 @@ async fn a_pods_generation_counts_from_one_and_its_status_is_patched() {
     let image = json!({"spec": {"containers": [{"name": "c", "image": "another"}]}});
     let (_, patched) = cluster.patch(&path, STRATEGIC, image).await;
     assert_eq!(patched["metadata"]["generation"], 2);
-    let tolerated = json!({"spec": {"tolerations": [{"key": "a", "operator": "Exists"}]}});
-    let (code, patched) = cluster.patch(&path, STRATEGIC, tolerated).await;
+    let tolerated = json!([{"op": "add", "path": "/spec/tolerations/-",
+        "value": {"key": "a", "operator": "Exists"}}]);
+    let (code, patched) = cluster.patch(&path, "json-patch+json", tolerated).await;
     assert_eq!((code.as_u16(), &patched["metadata"]["generation"]), (200, &json!(3)), "{patched}");
     let (_, going) = cluster.delete(&path).await;
     assert_eq!(going["metadata"]["deletionGracePeriodSeconds"], 30, "{going}");
