@@ -32,7 +32,6 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 use serde_json::Value;
-use tokio::time::Instant;
 use transport::Place;
 
 pub(crate) use self::connect::options as connect_options;
@@ -43,6 +42,7 @@ pub(crate) use self::resource_quota::Turn;
 pub(crate) use self::webhook::Endpoint;
 use crate::{
     authz::{self, Authorizer, Objects, text},
+    metrics::admission::{Admission as Measures, Plugin, Step, Watch},
     request::{RequestInfo, UserInfo},
     server::Call,
     status::Status,
@@ -51,6 +51,7 @@ use crate::{
 /// What admission plugins may look at. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Context {
+    pub(crate) measures: Arc<Measures>,
     objects: Arc<dyn Objects>,
     authorizer: Authorizer,
     webhooks: Arc<webhook::Webhooks>,
@@ -62,8 +63,8 @@ impl Context {
     /// Webhooks are dialled from `place`.
     pub(crate) fn new(objects: impl Objects, authorizer: Authorizer, place: Place) -> Self {
         let webhooks = Arc::new(webhook::Webhooks::new(place));
-        let (policies, turns) = (Arc::default(), Arc::default());
-        Self { objects: Arc::new(objects), authorizer, webhooks, policies, turns }
+        let (policies, turns, measures) = (Arc::default(), Arc::default(), Arc::default());
+        Self { measures, objects: Arc::new(objects), authorizer, webhooks, policies, turns }
     }
 
     /// Asks a program that is not an admission webhook, on the same way.
@@ -79,6 +80,18 @@ pub(crate) enum Operation {
     Delete,
     /// A stream is opened, or something is asked through a proxy.
     Connect,
+}
+
+impl Operation {
+    /// As reviews and metrics call it.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Create => "CREATE",
+            Self::Update => "UPDATE",
+            Self::Delete => "DELETE",
+            Self::Connect => "CONNECT",
+        }
+    }
 }
 
 /// One request on its way through the plugins.
@@ -140,19 +153,15 @@ async fn decide(
     effects: &mut policy::Effects,
 ) -> Result<Option<Turn>, Status> {
     let attributes = Attributes { operation, user: &call.user, info: &call.info, old };
-    let begun = Instant::now();
-    let changed = change_all(call, &attributes, new, effects).await;
-    step(call, "admit", operation, changed.is_err(), begun);
+    let measures = &call.server.admission.measures;
+    let mut watch = measures.watch(Step::Admit, operation);
+    let changed = change_all(call, &attributes, new, effects, &mut watch).await;
+    watch.over(changed.is_err());
     changed?;
-    let begun = Instant::now();
-    let checked = check_all(call, &attributes, new, effects).await;
-    step(call, "validate", operation, checked.is_err(), begun);
+    let mut watch = measures.watch(Step::Validate, operation);
+    let checked = check_all(call, &attributes, new, effects, &mut watch).await;
+    watch.over(checked.is_err());
     checked
-}
-
-fn step(call: &Call, name: &'static str, operation: Operation, is_refused: bool, begun: Instant) {
-    let took = begun.elapsed();
-    call.server.metrics.admission(name, round::word(operation), is_refused, took);
 }
 
 /// All that may change the object.
@@ -161,13 +170,16 @@ async fn change_all(
     attributes: &Attributes<'_>,
     new: &mut Value,
     effects: &mut policy::Effects,
+    watch: &mut Watch<'_>,
 ) -> Result<(), Status> {
-    change(&call.server.admission, attributes, new).await?;
-    let by_policies = policy::mutate(call, attributes, new).await?;
-    let by_webhooks = webhook::mutate(call, attributes, new, &mut effects.warnings).await?;
+    let (policies, webhooks) = (Plugin::MutatingAdmissionPolicy, Plugin::MutatingAdmissionWebhook);
+    change(&call.server.admission, attributes, new, watch).await?;
+    let by_policies = watch.ended(policies, policy::mutate(call, attributes, new).await)?;
+    let by_webhooks = webhook::mutate(call, attributes, new, &mut effects.warnings).await;
+    let by_webhooks = watch.ended(webhooks, by_webhooks)?;
     if by_policies.is_changed || by_webhooks.is_changed {
         // A container that they have added gets what every other one has.
-        change(&call.server.admission, attributes, new).await?;
+        change(&call.server.admission, attributes, new, watch).await?;
     }
     policy::mutate_again(call, attributes, new, by_policies).await?;
     webhook::mutate_again(call, attributes, new, &mut effects.warnings, by_webhooks).await
@@ -179,21 +191,25 @@ async fn check_all(
     attributes: &Attributes<'_>,
     new: &Value,
     effects: &mut policy::Effects,
+    watch: &mut Watch<'_>,
 ) -> Result<Option<Turn>, Status> {
     let context = &call.server.admission;
-    check(context, attributes, new).await?;
-    policy::validate(call, attributes, new, effects).await?;
+    check(context, attributes, new, watch).await?;
+    let decided = policy::validate(call, attributes, new, effects).await;
+    watch.ended(Plugin::ValidatingAdmissionPolicy, decided)?;
     let notes = &call.annotations;
-    let told = pod_security::check(&*context.objects, attributes, new, notes)?;
-    effects.warnings.extend(told);
-    effects.warnings.extend(webhook::validate(call, attributes, new).await?);
+    let told = pod_security::check(&*context.objects, attributes, new, notes);
+    effects.warnings.extend(watch.ended(Plugin::PodSecurity, told)?);
+    let told = webhook::validate(call, attributes, new).await;
+    effects.warnings.extend(watch.ended(Plugin::ValidatingAdmissionWebhook, told)?);
     let turn = match &call.turn {
         None => resource_quota::turn(&context.turns, &*context.objects, attributes).await,
         // Tried again, under another name.
         Some(_) => None,
     };
     let now = call.server.clock.now();
-    resource_quota::check(&*context.objects, attributes, new, now)?;
+    let checked = resource_quota::check(&*context.objects, attributes, new, now);
+    watch.ended(Plugin::ResourceQuota, checked)?;
     Ok(turn)
 }
 
@@ -228,47 +244,70 @@ async fn change(
     context: &Context,
     attributes: &Attributes<'_>,
     new: &mut Value,
+    watch: &mut Watch<'_>,
 ) -> Result<(), Status> {
     let objects = &*context.objects;
-    namespace_lifecycle::check(objects, attributes, new)?;
+    watch.skip();
+    let checked = namespace_lifecycle::check(objects, attributes, new);
+    watch.ended(Plugin::NamespaceLifecycle, checked)?;
     if attributes.is(Operation::Create, "", "pods") {
         limit_ranger::apply_defaults(objects, attributes, new);
-        service_account::admit(objects, attributes, new).await?;
-        priority::admit(objects, attributes, new)?;
-        runtime_class::admit(objects, attributes, new)?;
+        watch.passed(Plugin::LimitRanger);
+        let admitted = service_account::admit(objects, attributes, new).await;
+        watch.ended(Plugin::ServiceAccount, admitted)?;
+        watch.ended(Plugin::Priority, priority::admit(objects, attributes, new))?;
+        watch.ended(Plugin::RuntimeClass, runtime_class::admit(objects, attributes, new))?;
         pod_defaults::add_tolerations(new);
+        watch.passed(Plugin::DefaultTolerationSeconds);
         vpc_resources::mutate(objects, attributes, new)?;
+        watch.skip();
         let node = text(new, "/spec/nodeName").to_owned();
         label_with_topology(objects, &node, new);
+        watch.passed(Plugin::PodTopologyLabels);
     }
     storage::admit(objects, attributes, new);
+    watch.passed(Plugin::DefaultStorageClass);
     if attributes.is(Operation::Create, "networking.k8s.io", "ingresses") {
         ingress_class::admit(objects, new);
+        watch.passed(Plugin::DefaultIngressClass);
     }
     if attributes.is(Operation::Create, "", "nodes") {
         pod_defaults::taint_new_node(new);
+        watch.passed(Plugin::TaintNodesByCondition);
     }
-    node_restriction::check(objects, attributes, new)?;
-    certificates::admit(&context.authorizer, attributes, new).await
+    watch.ended(Plugin::NodeRestriction, node_restriction::check(objects, attributes, new))?;
+    let admitted = certificates::admit(&context.authorizer, attributes, new).await;
+    watch.ended(Plugin::CertificateSigning, admitted)
 }
 
 /// The plugins that see what webhooks have made of the object.
-async fn check(context: &Context, attributes: &Attributes<'_>, new: &Value) -> Result<(), Status> {
+async fn check(
+    context: &Context,
+    attributes: &Attributes<'_>,
+    new: &Value,
+    watch: &mut Watch<'_>,
+) -> Result<(), Status> {
     vpc_resources::validate(&*context.objects, attributes, new)?;
-    storage::check(&*context.objects, attributes, new)?;
+    watch.skip();
+    let checked = storage::check(&*context.objects, attributes, new);
+    watch.ended(Plugin::DefaultStorageClass, checked)?;
     if attributes.is(Operation::Create, "", "pods") {
-        limit_ranger::check(&*context.objects, attributes, new)?;
+        let checked = limit_ranger::check(&*context.objects, attributes, new);
+        watch.ended(Plugin::LimitRanger, checked)?;
     }
     if attributes.is_about("", "persistentvolumeclaims")
         && attributes.operation != Operation::Delete
     {
-        limit_ranger::check_claim(&*context.objects, attributes, new)?;
+        let checked = limit_ranger::check_claim(&*context.objects, attributes, new);
+        watch.ended(Plugin::LimitRanger, checked)?;
     }
     if matches!(attributes.operation, Operation::Create | Operation::Update) {
         let Attributes { user, info, old, .. } = attributes;
         authz::check_escalation(&context.authorizer, user, info, *old, new).await?;
     }
-    certificates::check_attest(&context.authorizer, attributes, new).await
+    watch.skip();
+    let checked = certificates::check_attest(&context.authorizer, attributes, new).await;
+    watch.ended(Plugin::CertificateSigning, checked)
 }
 
 #[cfg(test)]

@@ -40,6 +40,7 @@ use kube_cel::cel::{
 pub(crate) use self::cost::Bound;
 pub(crate) use self::lists::{Keys, Lists};
 pub(crate) use self::types::{Fields, Record, Type};
+use crate::metrics::{admission::COMPILED, histogram::Timed};
 
 const LONGEST: usize = 10 * 1024;
 /// Signs before a value, one behind the other.
@@ -256,6 +257,7 @@ fn compile_within(
     bound: Option<&Bound>,
 ) -> Result<(Program, u64), String> {
     bounded(expression)?;
+    let _took = Timed::new(&COMPILED);
     with_room(|| {
         let parser = Parser::new().enable_optional_syntax(true);
         let root = parser.parse(expression).map_err(|why| format!("compilation failed: {why}"))?;

@@ -143,6 +143,7 @@ fn metrics(server: &Server) -> Response<Body> {
     let mut text = String::new();
     objects(server, &mut text);
     server.metrics.write(&mut text);
+    server.admission.measures.write(&mut text);
     server.flow.metrics(&mut text);
     const EXPIRATION: &str = "apiserver_client_certificate_expiration_seconds";
     let help = "Distribution of the remaining lifetime on the certificate used to authenticate a \

@@ -5,6 +5,7 @@
 //! Upstream: k8s.io/apiserver/pkg/endpoints/metrics.
 
 mod access;
+pub(crate) mod admission;
 pub(crate) mod histogram;
 
 use std::{
@@ -31,18 +32,11 @@ const DURATIONS: &[f64] = &[
 ];
 /// Of answers, in bytes.
 const SIZES: &[f64] = &[1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9];
-/// Of admission's steps and of webhooks.
-const STEPS: &[f64] = &[0.005, 0.025, 0.1, 0.5, 1.0, 2.5];
-const WEBHOOKS: &[f64] = &[0.005, 0.025, 0.1, 0.5, 1.0, 2.5, 10.0, 25.0];
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
     requests: Mutex<BTreeMap<Kind, Counts>>,
-    /// By operation, whether it was refused, and step.
-    admission: Mutex<BTreeMap<(&'static str, bool, &'static str), Histogram>>,
-    /// By webhook, operation, whether it was refused, and step.
-    webhooks: Mutex<BTreeMap<(String, &'static str, bool, &'static str), Histogram>>,
     /// Reads and writes that are not answered yet.
     running: [AtomicU64; 2],
     /// Long requests that have not ended yet.
@@ -185,33 +179,6 @@ impl Metrics {
         Long { metrics: self.clone(), kind: kind.clone() }
     }
 
-    /// What admission took for a request. Upstream's words: `type` is `admit` or `validate`.
-    pub(crate) fn admission(
-        &self,
-        step: &'static str,
-        operation: &'static str,
-        is_refused: bool,
-        took: Duration,
-    ) {
-        let mut all = self.admission.lock();
-        let steps = all.entry((operation, is_refused, step));
-        steps.or_insert_with(|| Histogram::new(STEPS)).observe(took.as_secs_f64());
-    }
-
-    /// What one webhook took.
-    pub(crate) fn webhook(
-        &self,
-        name: &str,
-        step: &'static str,
-        operation: &'static str,
-        is_refused: bool,
-        took: Duration,
-    ) {
-        let mut all = self.webhooks.lock();
-        let asked = all.entry((name.to_owned(), operation, is_refused, step));
-        asked.or_insert_with(|| Histogram::new(WEBHOOKS)).observe(took.as_secs_f64());
-    }
-
     /// What the store took for a write.
     pub(crate) fn stored(&self, operation: &'static str, resource: &Resource, took: Duration) {
         let key = (operation, resource.group.clone(), resource.plural.clone());
@@ -252,7 +219,6 @@ impl Metrics {
     pub(crate) fn write(&self, text: &mut String) {
         self.write_requests(text);
         self.write_running(text);
-        self.write_admission(text);
         self.write_store(text);
         self.access.write(text);
     }
@@ -333,36 +299,6 @@ impl Metrics {
         }
     }
 
-    fn write_admission(&self, text: &mut String) {
-        const STEP: &str = "apiserver_admission_step_admission_duration_seconds";
-        head(
-            text,
-            STEP,
-            "histogram",
-            "Admission sub-step latency histogram in seconds, broken out for each operation and API \
-             resource and step type (validate or admit).",
-        );
-        for ((operation, is_refused, step), took) in self.admission.lock().iter() {
-            let labels =
-                format!("operation=\"{operation}\",rejected=\"{is_refused}\",type=\"{step}\"");
-            took.write(text, STEP, &labels);
-        }
-        const WEBHOOK: &str = "apiserver_admission_webhook_admission_duration_seconds";
-        head(
-            text,
-            WEBHOOK,
-            "histogram",
-            "Admission webhook latency histogram in seconds, identified by name and broken out for \
-             each operation and API resource and type (validate or admit).",
-        );
-        for ((name, operation, is_refused, step), took) in self.webhooks.lock().iter() {
-            let labels = format!(
-                "name=\"{name}\",operation=\"{operation}\",rejected=\"{is_refused}\",type=\"{step}\""
-            );
-            took.write(text, WEBHOOK, &labels);
-        }
-    }
-
     fn write_store(&self, text: &mut String) {
         const STORE: &str = "etcd_request_duration_seconds";
         head(
@@ -436,25 +372,6 @@ mod tests {
         assert!(
             text.contains("verb=\"WATCH\"") && !text.contains("verb=\"WATCH\",version=\"v1\",le")
         );
-    }
-
-    #[test]
-    fn what_admission_takes_is_counted_by_its_steps() {
-        let metrics = Metrics::default();
-        metrics.admission("admit", "CREATE", false, Duration::from_millis(6));
-        metrics.admission("admit", "CREATE", false, Duration::from_millis(1));
-        let mut text = String::new();
-        metrics.write(&mut text);
-        let name = "apiserver_admission_step_admission_duration_seconds";
-        let labels = "operation=\"CREATE\",rejected=\"false\",type=\"admit\"";
-        for line in [
-            format!("{name}_bucket{{{labels},le=\"0.005\"}} 1"),
-            format!("{name}_bucket{{{labels},le=\"0.025\"}} 2"),
-            format!("{name}_sum{{{labels}}} 0.007"),
-            format!("{name}_count{{{labels}}} 2"),
-        ] {
-            assert!(text.lines().any(|it| it == line), "{line}\n{text}");
-        }
     }
 
     #[test]

@@ -22,6 +22,7 @@ mod services;
 mod subresources;
 mod swap;
 mod two_servers;
+mod walks;
 mod watches;
 
 use http::{Method, Request, StatusCode, header};

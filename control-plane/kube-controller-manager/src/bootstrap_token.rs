@@ -13,7 +13,7 @@ const EXPIRATION: &str = "expiration";
 
 pub(crate) async fn run(context: Context) {
     let spec = StoreSpec::default().fields("type=bootstrap.kubernetes.io/token").trim(trim);
-    let secrets = reflect::<Secret>(context.client.clone(), spec, &context.scope);
+    let secrets = reflect::<Secret>(context.accounts.first(), spec, &context.scope);
     let queue = Queue::new();
     let on = queue.clone();
     secrets.subscribe(move |change| on.add(change.key.clone()));

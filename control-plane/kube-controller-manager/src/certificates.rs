@@ -104,7 +104,12 @@ async fn approve(
         last_transition_time: Some(object::time(now)),
     });
     let name = request.metadata.name.as_deref().unwrap_or_default();
-    let api = Api::<CertificateSigningRequest>::all(context.client.clone());
+    // Upstream's controller does not approve serving certificates, and its account may not.
+    let client = match request.spec.signer_name == approve::KUBELET_SERVING {
+        true => context.accounts.first(),
+        false => context.client.clone(),
+    };
+    let api = Api::<CertificateSigningRequest>::all(client);
     let written =
         api.replace_subresource("approval", name, &PostParams::default(), &approved).await;
     written.map_err(|it| ApplyError::new::<CertificateSigningRequest>("approve", name, it))?;

@@ -19,6 +19,7 @@ use crate::{AutoscalerConfig, EvictionPace, Switches};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
+const COMPONENT: &str = "kube-controller-manager";
 /// Upstream's.
 const PORT: u16 = 10_257;
 const LEADER: &str = "leader_election_master_status";
@@ -38,7 +39,8 @@ pub struct Args {
     /// (and the shorter ones of before).
     #[arg(long, default_value = "*", value_delimiter = ',', allow_hyphen_values = true)]
     pub controllers: Vec<String>,
-    /// Refused: all controllers act as the identity of the kubeconfig.
+    /// Each controller acts as its own service account in `kube-system` (upstream's names), not as the
+    /// identity of the kubeconfig.
     #[arg(long, num_args = 0..=1, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
     pub use_service_account_credentials: bool,
     /// Refused: nodes get their pods' addresses elsewhere.
@@ -135,13 +137,6 @@ impl AutoscalerFlags {
 
 /// What is asked for and cannot be had.
 fn refuse(args: &Args) -> Result<(), BoxError> {
-    if args.use_service_account_credentials {
-        return Err(
-            "--use-service-account-credentials=true is not supported: all controllers act as the \
-             identity of --kubeconfig, which needs the roles of all of them"
-                .into(),
-        );
-    }
     if args.allocate_node_cidrs {
         return Err(
             "--allocate-node-cidrs=true is not supported: there is no node IPAM controller".into(),
@@ -182,24 +177,26 @@ pub async fn run(args: Args) -> Result<(), BoxError> {
     config.controllers = controllers;
     config.autoscaler = args.autoscaler.config();
     let (kubeconfig, master) = (args.kubeconfig.as_deref(), args.master.as_deref());
-    let client = controller::client("kube-controller-manager", kubeconfig, master).await?;
+    let client = controller::client(COMPONENT, kubeconfig, master).await?;
+    if args.use_service_account_credentials {
+        config.accounts = Some(controller::bare_client(COMPONENT, kubeconfig, master).await?);
+    }
     let scope = Scope::new();
     let metrics = Arc::new(Metrics::new(FAMILIES));
     let shown = metrics.clone();
     let page = health::Page { client: client.clone(), render: Arc::new(move || shown.render()) };
-    health::serve(&args.serving, PORT, "kube-controller-manager", page, Clock::system(), &scope)?;
+    health::serve(&args.serving, PORT, COMPONENT, page, Clock::system(), &scope)?;
     let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "localhost".to_owned());
-    let election = args.leader.election("kube-controller-manager", &host, &entropy::uuid())?;
+    let election = args.leader.election(COMPONENT, &host, &entropy::uuid())?;
     let lease = election.clone();
     let leads = |is: f64| {
         lease.iter().for_each(|it| metrics.set(LEADER, &[("name", &it.name)], is));
     };
     leads(0.0);
-    let component = "kube-controller-manager";
     let work = || {
         leads(1.0);
         if let Some(it) = &lease {
-            lease::announce(client.clone(), it, component, Clock::system(), &scope);
+            lease::announce(client.clone(), it, COMPONENT, Clock::system(), &scope);
         }
         crate::run(client.clone(), config, Clock::system(), scope.clone())
     };
@@ -241,7 +238,7 @@ mod tests {
              --controllers=*,bootstrapsigner,tokencleaner --kubeconfig=a --leader-elect=true \
              --requestheader-client-ca-file=f --root-ca-file=ca.crt \
              --service-account-private-key-file=k --service-cluster-ip-range=10.96.0.0/12 \
-             --use-service-account-credentials=false --kube-api-qps=50.5 --kube-api-burst=100 \
+             --use-service-account-credentials=true --kube-api-qps=50.5 --kube-api-burst=100 \
              --concurrent-deployment-syncs=10 --profiling=false \
              --authorization-always-allow-paths=/healthz,/readyz --flex-volume-plugin-dir=/f \
              --min-resync-period=12h --feature-gates=DRADeviceTaints=true --tls-cert-file=c --tls-private-key-file=k \
@@ -255,10 +252,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_had_is_refused() {
-        for words in ["--use-service-account-credentials", "--allocate-node-cidrs=true"] {
-            let error = refuse(&parse(words).unwrap()).unwrap_err().to_string();
-            assert!(error.contains("is not supported"), "{error}");
-        }
+        let error = refuse(&parse("--allocate-node-cidrs=true").unwrap()).unwrap_err().to_string();
+        assert!(error.contains("is not supported"), "{error}");
         assert!(parse("--feature-gates=A=true").is_err(), "nobody knows what it would do");
         assert!(parse("--cloud-provider=aws").is_err());
     }

@@ -58,6 +58,8 @@ pub struct Config {
     pub cluster_signing_duration: std::time::Duration,
     /// Which controllers run.
     pub controllers: Switches,
+    /// A client that shows nothing of who it is. With it each controller acts as its own service account.
+    pub accounts: Option<kube::Client>,
     pub autoscaler: AutoscalerConfig,
 }
 
@@ -76,6 +78,7 @@ impl Config {
             terminated_pod_gc_threshold: 12_500,
             cluster_signing_duration: std::time::Duration::from_secs(365 * 24 * 3600),
             controllers: Switches::default(),
+            accounts: None,
             autoscaler: AutoscalerConfig::default(),
         }
     }

@@ -34,6 +34,8 @@ const LEADER: &str = "control-plane.alpha.kubernetes.io/leader";
 #[derive(Clone)]
 struct Controller {
     context: Context,
+    /// Who writes Endpoints.
+    elder: Client,
     recorder: Recorder,
     queue: Queue<Key>,
 }
@@ -42,6 +44,7 @@ pub(crate) async fn run(context: Context) {
     let it = Controller {
         recorder: context.recorder("endpoint-slice-controller"),
         queue: Queue::new(),
+        elder: context.of("endpoints-controller").client,
         context,
     };
     it.subscribe();
@@ -118,7 +121,7 @@ impl Controller {
         if let Some(endpoints) = self.context.caches.endpoints.get(key)
             && object::annotation(&*endpoints, LEADER).is_none()
         {
-            apply::delete(&self.context.client, &*endpoints).await?;
+            apply::delete(&self.elder, &*endpoints).await?;
         }
         Ok(Action::Done)
     }
@@ -205,7 +208,7 @@ impl Controller {
     ) -> Result<(), ApplyError> {
         let wanted = subsets::endpoints(service, members);
         let known = self.context.caches.endpoints.get(key);
-        match settle(&self.context.client, key, known, &wanted).await {
+        match settle(&self.elder, key, known, &wanted).await {
             Err(error) if pods::is_namespace_terminating(&error) => Ok(()),
             other => other,
         }

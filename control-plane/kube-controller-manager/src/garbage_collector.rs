@@ -63,7 +63,9 @@ impl Collector {
         loop {
             match discovery::kinds(&self.context.client).await {
                 Ok(kinds) => {
-                    self.graph.set_kinds(&self.context.client, &self.context.scope, kinds);
+                    // Quotas read what it sees, too.
+                    let first = self.context.accounts.first();
+                    self.graph.set_kinds(&first, &self.context.scope, kinds);
                 }
                 Err(error) => {
                     warn!(error = %telemetry::chain(&error), "failed to discover kinds");

@@ -111,7 +111,8 @@ fn plan(
 
 async fn is_mounted(context: &Context, secret: &Secret) -> Result<bool, ApplyError> {
     let namespace = secret.namespace().unwrap_or_default();
-    let listed = apply::api::<Pod>(&context.client, &namespace).list(&ListParams::default()).await;
+    let first = context.accounts.first();
+    let listed = apply::api::<Pod>(&first, &namespace).list(&ListParams::default()).await;
     let listed = listed.map_err(|it| ApplyError::new::<Pod>("list", &namespace, it))?;
     let name = secret.name_any();
     Ok(listed.items.iter().any(|pod| names(&json!(pod.spec), &name)))

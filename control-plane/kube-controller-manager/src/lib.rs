@@ -3,11 +3,14 @@
 //! All controllers run in one process over one set of [`caches`]. Each is observe, plan, apply;
 //! the plans are pure functions with tests beside them.
 //!
-//! Upstream: `pkg/controller`. Deviation: all controllers act as one identity, which needs the roles of
-//! all of them.
+//! They act as one identity, which needs the roles of all of them, or as the [`accounts`] that upstream's
+//! have.
+//!
+//! Upstream: `pkg/controller`.
 
 use api_kube as _;
 
+mod accounts;
 mod attach_detach;
 mod bootstrap_token;
 mod caches;
@@ -60,7 +63,7 @@ use controller::Recorder;
 use kube::Client;
 use lifecycle::Scope;
 
-use self::{caches::Caches, garbage_collector::Graph};
+use self::{accounts::Accounts, caches::Caches, garbage_collector::Graph};
 pub use self::{
     config::{Config, EvictionPace, NodeNamesCheck},
     horizontal::AutoscalerConfig,
@@ -70,7 +73,9 @@ pub use self::{
 /// What every controller has.
 #[derive(Clone)]
 pub(crate) struct Context {
+    /// Of the controller that has it.
     pub(crate) client: Client,
+    pub(crate) accounts: Accounts,
     pub(crate) clock: Clock,
     pub(crate) scope: Scope,
     pub(crate) caches: Caches,
@@ -91,6 +96,11 @@ impl Context {
         self.config.controllers.is_on(name)
     }
 
+    /// What a controller has that works beside another in one task.
+    pub(crate) fn of(&self, name: &str) -> Self {
+        Self { client: self.accounts.client(name), ..self.clone() }
+    }
+
     /// Does a part of a controller's work that has a name of its own.
     pub(crate) async fn when_on(&self, name: &str, work: impl Future<Output = ()>) {
         if self.is_on(name) {
@@ -98,13 +108,13 @@ impl Context {
         }
     }
 
-    /// Starts what does the work of these controllers, if one of them is to run.
+    /// Starts what does the work of these controllers, if one of them is to run, as the first of them.
     fn start<F>(&self, names: &[&str], run: impl FnOnce(Context) -> F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
         if names.iter().any(|it| self.is_on(it)) {
-            drop(self.scope.spawn(names[0], run(self.clone())));
+            drop(self.scope.spawn(names[0], run(self.of(names[0]))));
         }
     }
 }
@@ -112,9 +122,11 @@ impl Context {
 /// Runs all controllers until `scope` is cancelled.
 pub async fn run(client: Client, config: Config, clock: Clock, scope: Scope) {
     let caches = Caches::new(&client, &scope);
-    caches.synced().await;
+    let accounts = Accounts::new(client.clone(), config.accounts.clone(), clock);
+    tokio::join!(caches.synced(), accounts.ensure(|name| config.controllers.is_on(name)));
     let objects = Arc::new(Graph::new());
-    let context = Context { client, clock, scope: scope.clone(), caches, config, objects };
+    let context =
+        Context { client, accounts, clock, scope: scope.clone(), caches, config, objects };
     context.start(&["persistentvolume-attach-detach-controller"], attach_detach::run);
     context.start(&["token-cleaner-controller"], bootstrap_token::run);
     context.start(

@@ -3,7 +3,7 @@
 //! Both are one controller over what they have in common, as upstream's.
 //!
 //! Upstream: `pkg/controller/{replicaset,replication}`.
-//! Deviation: no metrics; the burst is upstream's 500.
+//! The burst is upstream's 500.
 
 mod kind;
 mod rank;
@@ -47,7 +47,8 @@ enum Plan {
 
 pub(crate) async fn run(context: Context) {
     let sets = Controller::<ReplicaSet>::run(context.clone());
-    let elders = Controller::<ReplicationController>::run(context.clone());
+    let elder = context.of("replicationcontroller-controller");
+    let elders = Controller::<ReplicationController>::run(elder);
     tokio::join!(
         context.when_on("replicaset-controller", sets),
         context.when_on("replicationcontroller-controller", elders)

@@ -71,10 +71,16 @@ impl Scaled {
         patched.map(drop).map_err(|it| told(&it))
     }
 
-    /// Whether there is such an object, with a scale or without.
-    pub(crate) async fn exists(&self, uid: &str) -> Result<bool, String> {
-        let found = self.api.get_opt(&self.name).await.map_err(|it| told(&it))?;
-        Ok(found.is_some_and(|it| it.metadata.uid.as_deref() == Some(uid)))
+    /// Whether objects of the kind have a scale at all, as discovery tells it: an account that may read
+    /// any scale may not read the objects.
+    pub(crate) async fn has_scale(&self, client: &Client) -> Result<bool, String> {
+        let kind = &self.kind.resource;
+        let listed = match kind.group.as_str() {
+            "" => client.list_core_api_resources(&kind.version).await,
+            _ => client.list_api_group_resources(&kind.api_version).await,
+        };
+        let scale = format!("{}/scale", kind.plural);
+        Ok(listed.map_err(|it| told(&it))?.resources.iter().any(|it| it.name == scale))
     }
 
     /// `daemonsets.apps`

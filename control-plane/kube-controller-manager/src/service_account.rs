@@ -11,6 +11,7 @@ use serde_json::json;
 
 use crate::Context;
 
+const PUBLISHER: &str = "root-ca-certificate-publisher-controller";
 const ACCOUNT: &str = "default";
 const ROOT_CA: &str = "kube-root-ca.crt";
 const CA_KEY: &str = "ca.crt";
@@ -24,10 +25,15 @@ pub(crate) async fn run(context: Context) {
     context.caches.service_accounts.subscribe(move |it| on.add(it.key.namespace.clone()));
     let on = queue.clone();
     context.caches.root_cas.subscribe(move |it| on.add(it.key.namespace.clone()));
-    controller::run("serviceaccount", queue, 4, |it| reconcile(&context, it)).await;
+    let publisher = context.of(PUBLISHER);
+    controller::run("serviceaccount", queue, 4, |it| reconcile(&context, &publisher, it)).await;
 }
 
-async fn reconcile(context: &Context, namespace: String) -> Result<Action, ApplyError> {
+async fn reconcile(
+    context: &Context,
+    publisher: &Context,
+    namespace: String,
+) -> Result<Action, ApplyError> {
     let Some(found) = context.caches.namespaces.get(&Key::cluster(&namespace)) else {
         return Ok(Action::Done);
     };
@@ -39,8 +45,8 @@ async fn reconcile(context: &Context, namespace: String) -> Result<Action, Apply
         let account = ServiceAccount { metadata: meta(&namespace, ACCOUNT), ..Default::default() };
         accept(apply::create(&context.client, &account).await)?;
     }
-    if context.is_on("root-ca-certificate-publisher-controller") {
-        ensure_root_ca(context, &namespace).await?;
+    if publisher.is_on(PUBLISHER) {
+        ensure_root_ca(publisher, &namespace).await?;
     }
     Ok(Action::Done)
 }

@@ -43,9 +43,11 @@ pub(crate) async fn run(context: Context) {
         }
     });
     let classes = class_queue(&context);
-    let of_classes = controller::run("vac-protection", classes, 1, |it| class(&context, it));
+    let volume_context = context.of("persistentvolume-protection-controller");
+    let class_context = context.of("volumeattributesclass-protection-controller");
+    let of_classes = controller::run("vac-protection", classes, 1, |it| class(&class_context, it));
     let of_claims = controller::run("pvc-protection", claims, 5, |it| claim(&context, it));
-    let of_volumes = controller::run("pv-protection", volumes, 5, |it| volume(&context, it));
+    let of_volumes = controller::run("pv-protection", volumes, 5, |it| volume(&volume_context, it));
     tokio::join!(
         context.when_on("persistentvolumeclaim-protection-controller", of_claims),
         context.when_on("persistentvolume-protection-controller", of_volumes),

@@ -184,7 +184,10 @@ fn waiting(settings: &Settings, state: &mut State, change: &Change<Pod>, pod: &P
         (profile.has_gates && is_gated(pod)) || (has_devices && devices::waits_for_claims(pod))
     });
     if pod.metadata.deletion_timestamp.is_some() || is_early {
-        state.queue.remove(key);
+        match is_early && pod.metadata.deletion_timestamp.is_none() {
+            true => state.queue.hold(key),
+            false => state.queue.remove(key),
+        }
         state.nominated.remove(key);
         return;
     }

@@ -24,7 +24,7 @@ use crate::{
     devices::ClaimWrite,
     extended::NewClaim,
     extenders,
-    metrics::Outcome,
+    metrics::{ERROR, Outcome, Point, SUCCESS, Watch},
     pass::{Attempt, Decision, Eviction},
     queue::Event,
     readiness,
@@ -60,10 +60,18 @@ pub(crate) async fn write(
                 return ended(Outcome::Error);
             }
             drop(permit);
-            let is_bound = ready(context, pod, &claims).await && bind(context, pod, &node).await;
+            let watch = Watch { metrics, profile: &profile };
+            let began = Instant::now();
+            let is_ready = ready(context, pod, &claims).await;
+            watch.ran(Point::PreBind, if is_ready { SUCCESS } else { ERROR }, began);
+            let began = Instant::now();
+            let is_bound = is_ready && bind(context, pod, &node).await;
             ended(if is_bound { Outcome::Scheduled } else { Outcome::Error });
+            if is_ready {
+                watch.ran(Point::Bind, if is_bound { SUCCESS } else { ERROR }, began);
+            }
             if is_bound {
-                metrics.tried(attempt.number);
+                metrics.tried(attempt.number, attempt.first.elapsed());
             }
         }
         Decision::Provision { node, claims } => {

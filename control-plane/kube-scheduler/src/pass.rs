@@ -6,8 +6,7 @@ use controller::Key;
 use k8s_openapi::api::core::v1::Pod;
 use scheduling::{
     Budget, CLAIM_IS_FREED, Choice, Diagnosis, NO_CLAIMS_TO_FREE, NodeInfo, Plugin, PodInfo,
-    Preemption, Profile, choose, evaluate, evaluate_one, filter_node, preempt,
-    volume::ChosenVolume,
+    Preemption, Profile, choose, evaluate_one, filter_node, preempt, search, volume::ChosenVolume,
 };
 use tokio::time::Instant;
 use tracing::debug;
@@ -17,7 +16,9 @@ use crate::{
     devices::{self, ClaimWrite},
     extended::{self, NewClaim},
     extenders::{self, Passed},
-    limits, outcome, siblings,
+    limits,
+    metrics::{Point, SUCCESS, UNSCHEDULABLE, Watch},
+    outcome, siblings,
     state::State,
     stores::Stores,
     volumes,
@@ -29,6 +30,8 @@ pub(crate) struct Attempt {
     pub(crate) started: Instant,
     /// The how manieth it is.
     pub(crate) number: u32,
+    /// When the first of them was.
+    pub(crate) first: Instant,
 }
 
 /// What was decided about one pod; the writes follow in the background.
@@ -97,16 +100,16 @@ async fn schedule(context: &Context, key: &Key) {
     let mut info = info(&context.stores, profile, &pod);
     let budgets = budgets(&context.stores);
     let passed = outside(context, key, &pod, &mut info, &budgets).await;
-    let (decision, attempts) = {
+    let (decision, (number, first)) = {
         let mut state = context.state.lock();
-        if !state.queue.contains(key) {
-            return;
-        }
-        let attempts = state.queue.attempts(key);
+        let Some(tries) = state.queue.tries(key) else { return };
         let devices = of_devices(&context.stores, &state, &info, &pod);
         info.devices = devices.as_ref().map(|it| it.fact.clone());
         let mut decision = match passed {
-            Ok(passed) => decide(&mut state, key, Arc::new(info), &budgets, passed),
+            Ok(passed) => {
+                let watch = Watch { metrics: &context.settings.metrics, profile: &profile.name };
+                decide(&mut state, key, Arc::new(info), &budgets, passed, watch)
+            }
             Err(message) => {
                 state.queue.back_off(key, Instant::now());
                 Decision::Failed { message }
@@ -127,10 +130,10 @@ async fn schedule(context: &Context, key: &Key) {
             }
             _ => {}
         }
-        (decision, attempts)
+        (decision, tries)
     };
     context.settings.metrics.decided(started.elapsed());
-    let attempt = Attempt { pod, started, number: attempts };
+    let attempt = Attempt { pod, started, number, first };
     let background = context.clone();
     drop(context.scope.spawn("outcome", async move {
         outcome::write(&background, &attempt, decision, permit).await;
@@ -203,18 +206,23 @@ fn decide(
     pod: Arc<PodInfo>,
     budgets: &[Budget],
     mut passed: Option<Passed>,
+    watch: Watch<'_>,
 ) -> Decision {
     let added = state.with_nominated(key, &pod);
     let given = passed.as_mut().and_then(|it| it.preemption.take());
     let result = match &passed {
         Some(passed) => among(state, &pod, passed),
-        None => find(state, key, &pod),
+        None => find(state, key, &pod, watch),
     };
     let preemption = match &result {
         Err(_) if victims_are_leaving(state, key, &pod) => None,
         Err(_) if given.is_some() => given,
         Err(diagnosis) if diagnosis.nodes > 0 && pod.profile.preempts => {
-            Some(preempt(&mut state.cluster, &pod, diagnosis, budgets))
+            let began = Instant::now();
+            let preemption = preempt(&mut state.cluster, &pod, diagnosis, budgets);
+            let helps = matches!(preemption, Preemption::Evict { .. });
+            watch.ran(Point::PostFilter, if helps { SUCCESS } else { UNSCHEDULABLE }, began);
+            Some(preemption)
         }
         _ => None,
     };
@@ -226,10 +234,19 @@ fn decide(
 }
 
 /// The node that the pod was promised, where it does; otherwise the best of all.
-fn find(state: &State, key: &Key, pod: &PodInfo) -> Result<Choice, Diagnosis> {
+fn find(state: &State, key: &Key, pod: &PodInfo, watch: Watch<'_>) -> Result<Choice, Diagnosis> {
+    let began = Instant::now();
     let promised = state.nominated.get(key).map(|(node, _)| node.as_str());
-    let choice = promised.and_then(|it| evaluate_one(&state.cluster, pod, it));
-    choice.map_or_else(|| evaluate(&state.cluster, pod, state.next_start), Ok)
+    if let Some(choice) = promised.and_then(|it| evaluate_one(&state.cluster, pod, it)) {
+        watch.ran(Point::Filter, SUCCESS, began);
+        return Ok(choice);
+    }
+    let found = search(&state.cluster, pod, state.next_start);
+    watch.ran(Point::Filter, if found.is_ok() { SUCCESS } else { UNSCHEDULABLE }, began);
+    let (found, began) = (found?, Instant::now());
+    let choice = found.choice(&state.cluster, pod);
+    watch.ran(Point::Score, SUCCESS, began);
+    Ok(choice)
 }
 
 /// The best of the nodes that extenders have left.

@@ -8,7 +8,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     time::Duration,
 };
 
@@ -38,6 +38,20 @@ pub(crate) enum Event {
 }
 
 impl Event {
+    /// As metrics call it.
+    fn text(self) -> &'static str {
+        match self {
+            Self::NodeAdded => "NodeAdd",
+            Self::NodeChanged => "NodeUpdate",
+            Self::PodRemoved => "AssignedPodDelete",
+            Self::PodPlaced => "AssignedPodAdd",
+            Self::VolumesChanged => "PersistentVolumeClaimUpdate",
+            Self::DevicesChanged => "ResourceClaimUpdate",
+            Self::DeviceClassesChanged => "DeviceClassUpdate",
+            Self::AttachmentsChanged => "CSINodeUpdate",
+        }
+    }
+
     /// Whether a pod that `plugin` refused might now be let through.
     fn may_help(self, plugin: Plugin) -> bool {
         use Plugin as P;
@@ -69,6 +83,21 @@ impl Event {
     }
 }
 
+const ACTIVE: &str = "active";
+const BACKOFF: &str = "backoff";
+const UNSCHEDULABLE: &str = "unschedulable";
+const GATED: &str = "gated";
+/// Upstream's names of what brings a pod into a queue that is no change in the cluster.
+const ADDED: &str = "UnschedulablePodAdd";
+const UPDATED: &str = "UnschedulablePodUpdate";
+const FAILED: &str = "ScheduleAttemptFailure";
+const BACKED_OFF: &str = "BackoffComplete";
+const TIMED_OUT: &str = "UnschedulableTimeout";
+const PREEMPTED: &str = "AssignedPodDelete";
+
+/// How many pods came into a queue by an event.
+pub(crate) type Incoming = BTreeMap<(&'static str, &'static str), u64>;
+
 type Rank = (Reverse<i32>, u64);
 
 #[derive(Debug)]
@@ -76,6 +105,8 @@ struct Entry {
     /// Pods of equal priority are served in the order in which they came.
     rank: Rank,
     attempts: u32,
+    /// When it was tried first.
+    first: Option<Instant>,
     place: Place,
 }
 
@@ -102,6 +133,9 @@ pub(crate) struct SchedulingQueue {
     timed: BTreeSet<(Instant, Key)>,
     /// Those of `timed` that may come before their time.
     impatient: BTreeSet<(Instant, Key)>,
+    /// Those that are not to be tried yet.
+    gated: HashSet<Key>,
+    incoming: Incoming,
     sequence: u64,
     /// How long a pod waits after its first try, and at most.
     backoff: (Duration, Duration),
@@ -120,6 +154,8 @@ impl SchedulingQueue {
             ready: BTreeMap::new(),
             timed: BTreeSet::new(),
             impatient: BTreeSet::new(),
+            gated: HashSet::new(),
+            incoming: Incoming::new(),
             sequence: 0,
             backoff,
         }
@@ -127,31 +163,57 @@ impl SchedulingQueue {
 
     /// A pod that is new, or that changed so much that it deserves a try at once.
     pub(crate) fn add(&mut self, key: Key, priority: i32) {
+        let event = if self.contains(&key) || self.gated.contains(&key) { UPDATED } else { ADDED };
+        self.put(key, priority);
+        self.came(ACTIVE, event);
+    }
+
+    fn put(&mut self, key: Key, priority: i32) {
         let known = self.take(&key);
         self.sequence += 1;
-        let age = known.map_or(self.sequence, |it| it.rank.1);
+        let age = known.as_ref().map_or(self.sequence, |it| it.rank.1);
         let rank = (Reverse(priority), age);
         self.ready.insert(rank, key.clone());
-        self.entries.insert(key, Entry { rank, attempts: 0, place: Place::Ready });
+        let first = known.and_then(|it| it.first);
+        self.entries.insert(key, Entry { rank, attempts: 0, first, place: Place::Ready });
+    }
+
+    /// A pod that is not to be tried until it says so itself.
+    pub(crate) fn hold(&mut self, key: &Key) {
+        drop(self.take(key));
+        if self.gated.insert(key.clone()) {
+            self.came(GATED, ADDED);
+        }
+    }
+
+    fn came(&mut self, queue: &'static str, event: &'static str) {
+        *self.incoming.entry((queue, event)).or_default() += 1;
+    }
+
+    /// How many pods came into each queue so far, by event.
+    pub(crate) fn incoming(&self) -> &Incoming {
+        &self.incoming
+    }
+
+    /// How often a pod was tried, and when first.
+    pub(crate) fn tries(&self, key: &Key) -> Option<(u32, Instant)> {
+        let entry = self.entries.get(key)?;
+        Some((entry.attempts, entry.first?))
     }
 
     pub(crate) fn contains(&self, key: &Key) -> bool {
         self.entries.contains_key(key)
     }
 
-    /// How often a pod was tried.
-    pub(crate) fn attempts(&self, key: &Key) -> u32 {
-        self.entries.get(key).map_or(0, |it| it.attempts)
-    }
-
     /// How many pods wait in each of upstream's queues.
-    pub(crate) fn counts(&self) -> [(&'static str, usize); 3] {
+    pub(crate) fn counts(&self) -> [(&'static str, usize); 4] {
         let count =
             |is: fn(&Place) -> bool| self.entries.values().filter(|it| is(&it.place)).count();
         [
-            ("active", count(|it| matches!(it, Place::Ready | Place::Out))),
-            ("backoff", count(|it| matches!(it, Place::BackingOff { .. }))),
-            ("unschedulable", count(|it| matches!(it, Place::Parked { .. }))),
+            (ACTIVE, count(|it| matches!(it, Place::Ready | Place::Out))),
+            (BACKOFF, count(|it| matches!(it, Place::BackingOff { .. }))),
+            (UNSCHEDULABLE, count(|it| matches!(it, Place::Parked { .. }))),
+            (GATED, self.gated.len()),
         ]
     }
 
@@ -173,6 +235,7 @@ impl SchedulingQueue {
         let entry = self.entries.get_mut(&key)?;
         entry.place = Place::Out;
         entry.attempts += 1;
+        entry.first.get_or_insert(now);
         Some(key)
     }
 
@@ -188,6 +251,7 @@ impl SchedulingQueue {
         let until = now + PARKED_FOR;
         entry.place = Place::Parked { until, plugins, backoff };
         self.timed.insert((until, key.clone()));
+        self.came(UNSCHEDULABLE, FAILED);
     }
 
     /// Something went wrong that has nothing to do with room.
@@ -196,11 +260,12 @@ impl SchedulingQueue {
         let until = now + backoff(self.backoff, entry.attempts);
         entry.place = Place::BackingOff { until };
         self.timed.insert((until, key.clone()));
+        self.came(BACKOFF, FAILED);
     }
 
     /// A pod that was placed, but whose placement could not be written.
     pub(crate) fn add_failed(&mut self, key: Key, priority: i32, now: Instant) {
-        self.add(key.clone(), priority);
+        self.put(key.clone(), priority);
         if let Some(entry) = self.entries.get_mut(&key) {
             entry.attempts = 1;
             self.ready.remove(&entry.rank);
@@ -224,25 +289,27 @@ impl SchedulingQueue {
         // Pods are placed all the time, and seldom help.
         let is_likely = event != Event::PodPlaced;
         for key in helped {
-            self.bring_back(&key, is_likely, now);
+            self.bring_back(&key, event.text(), is_likely, now);
         }
     }
 
     /// Brings a parked pod back after its back-off, or when nobody else waits.
     pub(crate) fn unpark(&mut self, key: &Key, now: Instant) {
-        self.bring_back(key, true, now);
+        self.bring_back(key, PREEMPTED, true, now);
     }
 
-    fn bring_back(&mut self, key: &Key, is_likely: bool, now: Instant) {
+    fn bring_back(&mut self, key: &Key, event: &'static str, is_likely: bool, now: Instant) {
         let Some(entry) = self.entries.get_mut(key) else { return };
         let Place::Parked { until, backoff, .. } = entry.place else { return };
         self.timed.remove(&(until, key.clone()));
         if backoff <= now {
             entry.place = Place::Ready;
             self.ready.insert(entry.rank, key.clone());
+            self.came(ACTIVE, event);
         } else {
             entry.place = Place::BackingOff { until: backoff };
             self.timed.insert((backoff, key.clone()));
+            self.came(BACKOFF, event);
             if is_likely {
                 self.impatient.insert((backoff, key.clone()));
             }
@@ -257,6 +324,7 @@ impl SchedulingQueue {
         let until = backoff.max(now);
         entry.place = Place::BackingOff { until };
         self.timed.insert((until, key.clone()));
+        self.came(BACKOFF, FAILED);
     }
 
     /// Makes ready what has waited long enough.
@@ -267,13 +335,16 @@ impl SchedulingQueue {
             let Some((at, key)) = self.timed.pop_first() else { break };
             self.impatient.remove(&(at, key.clone()));
             if let Some(entry) = self.entries.get_mut(&key) {
+                let was_parked = matches!(entry.place, Place::Parked { .. });
                 entry.place = Place::Ready;
                 self.ready.insert(entry.rank, key);
+                self.came(ACTIVE, if was_parked { TIMED_OUT } else { BACKED_OFF });
             }
         }
     }
 
     fn take(&mut self, key: &Key) -> Option<Entry> {
+        self.gated.remove(key);
         let entry = self.entries.remove(key)?;
         match &entry.place {
             Place::Ready => drop(self.ready.remove(&entry.rank)),
@@ -302,6 +373,36 @@ mod tests {
 
     fn fit() -> BTreeSet<Plugin> {
         [Plugin::NodeResourcesFit].into()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_brings_pods_into_a_queue_is_counted() {
+        let (mut queue, now) = (SchedulingQueue::default(), Instant::now());
+        queue.hold(&key("a"));
+        queue.hold(&key("a"));
+        assert_eq!(queue.counts()[3], ("gated", 1));
+        queue.add(key("a"), 0);
+        queue.pop(now).unwrap();
+        queue.park(&key("a"), fit(), now);
+        queue.happened(Event::NodeAdded, now);
+        queue.pop(now + Duration::from_secs(1)).unwrap();
+        queue.park(&key("a"), fit(), now);
+        let later = now + Duration::from_secs(300);
+        queue.pop(later).unwrap();
+        assert_eq!(queue.tries(&key("a")), Some((3, now)));
+        let incoming = BTreeMap::from([
+            (("gated", "UnschedulablePodAdd"), 1),
+            (("active", "UnschedulablePodUpdate"), 1),
+            (("unschedulable", "ScheduleAttemptFailure"), 2),
+            (("backoff", "NodeAdd"), 1),
+            (("active", "BackoffComplete"), 1),
+            (("active", "UnschedulableTimeout"), 1),
+        ]);
+        assert_eq!(queue.incoming(), &incoming);
+        queue.remove(&key("a"));
+        queue.hold(&key("a"));
+        queue.remove(&key("a"));
+        assert_eq!(queue.counts()[3], ("gated", 0));
     }
 
     #[tokio::test(start_paused = true)]

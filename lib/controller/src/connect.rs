@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use http::{HeaderValue, header::USER_AGENT};
 use kube::{
     Client, Config,
-    config::{InferConfigError, KubeConfigOptions, Kubeconfig, KubeconfigError},
+    config::{AuthInfo, InferConfigError, KubeConfigOptions, Kubeconfig, KubeconfigError},
 };
 
 use crate::connection::connect;
@@ -48,6 +48,29 @@ pub async fn client(
     kubeconfig: Option<&Path>,
     master: Option<&str>,
 ) -> Result<Client, ConnectError> {
+    of(config(component, kubeconfig, master).await?)
+}
+
+/// The client of the same API server that shows nothing of who it is.
+pub async fn bare_client(
+    component: &'static str,
+    kubeconfig: Option<&Path>,
+    master: Option<&str>,
+) -> Result<Client, ConnectError> {
+    let mut config = config(component, kubeconfig, master).await?;
+    config.auth_info = AuthInfo::default();
+    of(config)
+}
+
+fn of(config: Config) -> Result<Client, ConnectError> {
+    connect(config).map_err(|source| ConnectError::Client { source: Box::new(source) })
+}
+
+async fn config(
+    component: &'static str,
+    kubeconfig: Option<&Path>,
+    master: Option<&str>,
+) -> Result<Config, ConnectError> {
     let mut config = match kubeconfig {
         None => {
             let inferred = Config::infer().await;
@@ -64,8 +87,7 @@ pub async fn client(
             .map_err(|source| ConnectError::Master { address: address.to_owned(), source })?;
     }
     config.headers.push((USER_AGENT, HeaderValue::from_static(component)));
-    let made = connect(config);
-    made.map_err(|source| ConnectError::Client { source: Box::new(source) })
+    Ok(config)
 }
 
 async fn read(path: &Path) -> Result<Config, KubeconfigError> {
@@ -76,6 +98,32 @@ async fn read(path: &Path) -> Result<Config, KubeconfigError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_bare_client_shows_nothing_of_who_it_is() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let kubeconfig = serde_json::json!({ "clusters": [{ "name": "c",
+            "cluster": { "server": format!("http://{address}") } }],
+            "users": [{ "name": "u", "user": { "token": "secret" } }],
+            "contexts": [{ "name": "x", "context": { "cluster": "c", "user": "u" } }],
+            "current-context": "x" });
+        let path = std::env::temp_dir().join(format!("nst-t-{}", address.port()));
+        std::fs::write(&path, kubeconfig.to_string()).unwrap();
+        let asked = async |client: Client| {
+            let asking = tokio::spawn(async move { client.apiserver_version().await });
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = vec![0; 4096];
+            let read = tokio::io::AsyncReadExt::read(&mut stream, &mut request).await.unwrap();
+            asking.abort();
+            String::from_utf8(request[..read].to_vec()).unwrap().to_lowercase()
+        };
+        let whole = asked(client("test", Some(&path), None).await.unwrap()).await;
+        assert!(whole.contains("authorization: bearer secret"), "{whole}");
+        let bare = asked(bare_client("test", Some(&path), None).await.unwrap()).await;
+        assert!(!bare.contains("authorization") && bare.contains("user-agent: test"), "{bare}");
+        std::fs::remove_file(&path).unwrap();
+    }
 
     #[tokio::test]
     async fn what_is_wrong_with_a_kubeconfig_is_told_with_its_path() {

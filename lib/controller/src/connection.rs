@@ -7,8 +7,15 @@
 //! Upstream: client-go, which pings by HTTP/2 after 30 s of silence and waits for 15 s.
 //! Deviation: kube-rs speaks HTTP/1.1, so that it is TCP that asks: after 10 s, and waits for 15 s.
 
-use std::time::Duration;
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
+use futures::future::BoxFuture;
+
+use http::{Method, Request, Response};
 use hyper_timeout::TimeoutConnector;
 use hyper_util::{
     client::legacy::{Client as HttpClient, connect::HttpConnector},
@@ -18,7 +25,9 @@ use kube::{
     Client, Config,
     client::{Body, ConfigExt, retry::RetryPolicy},
 };
-use tower::{BoxError, ServiceBuilder, retry::RetryLayer};
+use tower::{BoxError, Service, ServiceBuilder, retry::RetryLayer};
+
+use crate::measures::ClientCounts;
 
 /// Silence after which the other end is asked whether it is there.
 const QUIET: Duration = Duration::from_secs(10);
@@ -42,7 +51,10 @@ pub fn connect(config: Config) -> Result<Client, kube::Error> {
     connector.set_reset_reader_on_write(config.reset_reader_on_write);
     let http: HttpClient<_, Body> = HttpClient::builder(TokioExecutor::new()).build(connector);
     let retry = config.default_retry.then(|| RetryLayer::new(RetryPolicy::server_retry()));
+    let host = config.cluster_url.authority().map(ToString::to_string).unwrap_or_default();
+    let counts = ClientCounts::shown(&host);
     let service = ServiceBuilder::new()
+        .layer_fn(move |inner| Counted { inner, counts: counts.clone() })
         .layer(config.base_uri_layer())
         .option_layer(retry)
         .option_layer(config.auth_layer()?)
@@ -50,6 +62,49 @@ pub fn connect(config: Config) -> Result<Client, kube::Error> {
         .map_err(BoxError::from)
         .service(http);
     Ok(Client::new(service, config.default_namespace))
+}
+
+/// Counts requests and what their answers took to begin.
+#[derive(Clone)]
+struct Counted<S> {
+    inner: S,
+    counts: Arc<ClientCounts>,
+}
+
+impl<S, B> Service<Request<Body>> for Counted<S>
+where
+    S: Service<Request<Body>, Response = Response<B>>,
+    S::Future: Send + 'static,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = BoxFuture<'static, Result<S::Response, S::Error>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let (method, began) = (text(request.method()), tokio::time::Instant::now());
+        let (counts, answer) = (self.counts.clone(), self.inner.call(request));
+        Box::pin(async move {
+            let answer = answer.await;
+            let code = answer.as_ref().ok().map(|it| it.status().as_u16());
+            counts.count(method, code, began.elapsed());
+            answer
+        })
+    }
+}
+
+fn text(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        _ => "other",
+    }
 }
 
 fn tcp() -> HttpConnector {
@@ -104,5 +159,33 @@ mod tests {
         }
         assert!(is_asked(found.clone()), "{found:?}");
         asking.abort();
+    }
+
+    #[tokio::test]
+    async fn requests_are_counted_by_code_method_and_host() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let host = format!("127.0.0.1:{}", listener.local_addr().unwrap().port());
+        let client = connect(Config::new(format!("http://{host}").parse().unwrap())).unwrap();
+        let refusing = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = [0; 4096];
+            assert_ne!(tokio::io::AsyncReadExt::read(&mut stream, &mut request).await.unwrap(), 0);
+            let answer = b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n";
+            tokio::io::AsyncWriteExt::write_all(&mut stream, answer).await.unwrap();
+        };
+        let (answer, ()) = tokio::join!(client.apiserver_version(), refusing);
+        answer.unwrap_err();
+        drop(listener);
+        client.apiserver_version().await.unwrap_err();
+        let page = crate::measures::render();
+        for line in [
+            format!("rest_client_requests_total{{code=\"403\",host=\"{host}\",method=\"GET\"}} 1"),
+            format!(
+                "rest_client_requests_total{{code=\"<error>\",host=\"{host}\",method=\"GET\"}} 1"
+            ),
+            format!("rest_client_request_duration_seconds_count{{host=\"{host}\",verb=\"GET\"}} 2"),
+        ] {
+            assert!(page.lines().any(|it| it == line), "{line}\n{page}");
+        }
     }
 }

@@ -31,10 +31,11 @@ enum Outcome {
 /// Reconciles keys of `queue` for ever, at most `limit` at a time.
 pub async fn run<T, F, Fut>(name: &'static str, queue: Queue<T>, limit: usize, reconcile: F)
 where
-    T: Clone + Debug + Eq + Hash,
+    T: Clone + Debug + Eq + Hash + Send + 'static,
     F: Fn(T) -> Fut,
     Fut: Future<Output = Result<Action, ApplyError>>,
 {
+    queue.show(name);
     let mut passes = FuturesUnordered::new();
     loop {
         tokio::select! {

@@ -20,7 +20,7 @@ use lifecycle::Scope;
 use pki::{Ca, PkiError, Profile, Usage};
 use transport::{Body, Place, tls};
 
-use crate::flags::ServingFlags;
+use crate::{flags::ServingFlags, measures};
 
 const LIFE: Duration = Duration::from_secs(365 * 24 * 3600);
 const METRICS: &str = "/metrics";
@@ -100,11 +100,18 @@ async fn handle<B>(page: Page, request: Request<B>) -> Result<Response<Body>, In
     let token = bearer(&request).map(str::to_owned);
     let allowed = tokio::time::timeout(LIMIT, may_see(&page.client, token)).await;
     Ok(match allowed {
-        Ok(Ok(Ok(()))) => respond(StatusCode::OK, (page.render)()),
+        Ok(Ok(Ok(()))) => respond(StatusCode::OK, (page.render)() + &of_the_process()),
         Ok(Ok(Err(status))) => respond(status, status.to_string()),
         Ok(Err(error)) => respond(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
         Err(_) => respond(StatusCode::GATEWAY_TIMEOUT, "the API server did not answer".to_owned()),
     })
+}
+
+/// What every component counts.
+fn of_the_process() -> String {
+    let mut page = measures::render();
+    telemetry::process::write_metrics(&mut page);
+    page
 }
 
 fn bearer<B>(request: &Request<B>) -> Option<&str> {
@@ -210,7 +217,12 @@ mod tests {
     async fn metrics_are_for_those_whom_the_api_server_knows_and_lets() {
         let asked = Arc::default();
         let open = page(true, Arc::clone(&asked));
-        assert_eq!(ask(&open, "Bearer good").await, (200, "pods 1\n".to_owned()));
+        let (code, shown) = ask(&open, "Bearer good").await;
+        assert_eq!((code, shown.starts_with("pods 1\n")), (200, true), "{shown}");
+        assert!(
+            shown.contains("\nprocess_cpu_seconds_total "),
+            "and what every process has: {shown}"
+        );
         let access = json!({ "user": "prometheus",
             "nonResourceAttributes": { "path": "/metrics", "verb": "get" } });
         assert_eq!(asked.lock()[1], access);

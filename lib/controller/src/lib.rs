@@ -6,7 +6,7 @@
 //!   with back-off.
 //! - [`run`]: takes keys from a queue and reconciles them, some at a time.
 //! - [`Recorder`]: events, aggregated as upstream does.
-//! - [`client()`], [`flags`]: the client and the common flags of a component that runs alone.
+//! - [`client()`], [`bare_client()`], [`flags`]: the client and the common flags of a component that runs alone.
 //! - [`lease`], [`health`], [`metrics`]: of several processes one works; each says that it is well, and
 //!   what it did.
 //! - [`object`], [`apply`]: owner references, deletion with preconditions, status patches.
@@ -25,6 +25,7 @@ pub mod health;
 mod key;
 mod lean;
 pub mod lease;
+mod measures;
 pub mod metrics;
 pub mod object;
 mod queue;
@@ -34,7 +35,7 @@ mod store;
 
 pub use self::{
     apply::{ApplyError, delete, patch_status},
-    connect::{ConnectError, client},
+    connect::{ConnectError, bare_client, client},
     connection::connect,
     harness::{Action, run},
     key::Key,

@@ -36,8 +36,9 @@ struct State {
     histograms: BTreeMap<(&'static str, String), Histogram>,
 }
 
-#[derive(Debug, Default)]
-struct Histogram {
+/// Observations. The bounds are the family's.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Histogram {
     /// How many are within each bound.
     within: Vec<u64>,
     count: u64,
@@ -67,13 +68,12 @@ impl Metrics {
         });
         let bounds = bounds.unwrap_or_default();
         let mut state = self.state.lock();
-        let histogram = state.histograms.entry((name, text(labels))).or_default();
-        histogram.within.resize(bounds.len(), 0);
-        for (within, bound) in histogram.within.iter_mut().zip(bounds) {
-            *within += u64::from(value <= *bound);
-        }
-        histogram.count += 1;
-        histogram.sum += value;
+        state.histograms.entry((name, text(labels))).or_default().observe(bounds, value);
+    }
+
+    /// Adds what somebody else has observed.
+    pub(crate) fn gather(&self, name: &'static str, labels: Labels<'_>, more: &Histogram) {
+        self.state.lock().histograms.entry((name, text(labels))).or_default().add(more);
     }
 
     /// The page.
@@ -106,9 +106,30 @@ impl Metrics {
 }
 
 impl Histogram {
+    pub(crate) fn observe(&mut self, bounds: &[f64], value: f64) {
+        self.within.resize(bounds.len(), 0);
+        for (within, bound) in self.within.iter_mut().zip(bounds) {
+            *within += u64::from(value <= *bound);
+        }
+        self.count += 1;
+        self.sum += value;
+    }
+
+    /// Both have the same bounds.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.within.resize(self.within.len().max(other.within.len()), 0);
+        for (within, more) in self.within.iter_mut().zip(&other.within) {
+            *within += more;
+        }
+        self.count += other.count;
+        self.sum += other.sum;
+    }
+
     fn render(&self, page: &mut String, name: &str, labels: &str, kind: &Kind) {
         if let Kind::Histogram(bounds) = kind {
-            for (bound, within) in bounds.iter().zip(&self.within) {
+            // Where nothing was observed yet, there are none.
+            let within = self.within.iter().chain(std::iter::repeat(&0));
+            for (bound, within) in bounds.iter().zip(within) {
                 let labels = braced(labels, &format!("le=\"{bound}\""));
                 line(page, format_args!("{name}_bucket{labels} {within}"));
             }

@@ -6,14 +6,16 @@
 //! Upstream: `client-go/util/workqueue`. The queue is bounded by the number of distinct keys.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     hash::Hash,
-    sync::Arc,
+    sync::{Arc, Weak},
     time::Duration,
 };
 
 use parking_lot::Mutex;
 use tokio::{sync::Notify, time::Instant};
+
+use crate::measures::{self, Measured, QueueCounts};
 
 /// Client-go's base delay of an item that fails.
 const FIRST_RETRY: Duration = Duration::from_millis(5);
@@ -32,14 +34,16 @@ struct Shared<T> {
 
 struct State<T> {
     ready: VecDeque<T>,
-    /// In `ready`, or to be queued again after the pass that is under way.
-    dirty: HashSet<T>,
-    working: HashSet<T>,
+    /// In `ready`, or to be queued again after the pass that is under way; since when.
+    dirty: HashMap<T, Instant>,
+    /// Since when.
+    working: HashMap<T, Instant>,
     /// By due time; the number keeps equal times apart.
     later: BTreeMap<(Instant, u64), T>,
     due: HashMap<T, (Instant, u64)>,
     failures: HashMap<T, u32>,
     sequence: u64,
+    counts: QueueCounts,
 }
 
 impl<T> Clone for Queue<T> {
@@ -68,12 +72,13 @@ impl<T: Clone + Eq + Hash> Queue<T> {
     pub fn new() -> Self {
         let state = State {
             ready: VecDeque::new(),
-            dirty: HashSet::new(),
-            working: HashSet::new(),
+            dirty: HashMap::new(),
+            working: HashMap::new(),
             later: BTreeMap::new(),
             due: HashMap::new(),
             failures: HashMap::new(),
             sequence: 0,
+            counts: QueueCounts::default(),
         };
         Self { shared: Arc::new(Shared { state: Mutex::new(state), changed: Notify::new() }) }
     }
@@ -86,6 +91,7 @@ impl<T: Clone + Eq + Hash> Queue<T> {
 
     /// Queues a key after `delay`. Of several delays the earliest counts.
     pub fn add_after(&self, key: T, delay: Duration) {
+        self.shared.state.lock().counts.retries += 1;
         if delay.is_zero() {
             return self.add(key);
         }
@@ -122,11 +128,13 @@ impl<T: Clone + Eq + Hash> Queue<T> {
     /// Ends the pass over a key. `succeeded` forgets its failures.
     pub fn done(&self, key: &T, succeeded: bool) {
         let mut state = self.shared.state.lock();
-        state.working.remove(key);
+        if let Some(since) = state.working.remove(key) {
+            state.counts.worked(since.elapsed());
+        }
         if succeeded {
             state.failures.remove(key);
         }
-        if state.dirty.contains(key) {
+        if state.dirty.contains_key(key) {
             state.ready.push_back(key.clone());
             drop(state);
             self.shared.changed.notify_one();
@@ -141,6 +149,27 @@ impl<T: Clone + Eq + Hash> Queue<T> {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+
+    /// Shows what the queue counts in the metrics of the process.
+    pub(crate) fn show(&self, name: &str)
+    where
+        T: Send + 'static,
+    {
+        let shared = Arc::downgrade(&self.shared);
+        measures::show_queue(name, shared as Weak<dyn Measured>);
+    }
+}
+
+impl<T: Send> Measured for Shared<T> {
+    fn counts(&self) -> QueueCounts {
+        let state = self.state.lock();
+        let running = || state.working.values().map(Instant::elapsed);
+        let mut counts = state.counts.clone();
+        counts.depth = state.dirty.len();
+        counts.unfinished = running().sum();
+        counts.longest = running().max().unwrap_or_default();
+        counts
+    }
 }
 
 impl<T: Clone + Eq + Hash> State<T> {
@@ -148,13 +177,18 @@ impl<T: Clone + Eq + Hash> State<T> {
         if let Some(at) = self.due.remove(&key) {
             self.later.remove(&at);
         }
-        if self.dirty.insert(key.clone()) && !self.working.contains(&key) {
+        if self.dirty.contains_key(&key) {
+            return;
+        }
+        self.dirty.insert(key.clone(), Instant::now());
+        self.counts.adds += 1;
+        if !self.working.contains_key(&key) {
             self.ready.push_back(key);
         }
     }
 
     fn add_at(&mut self, key: T, at: Instant) {
-        if self.dirty.contains(&key) {
+        if self.dirty.contains_key(&key) {
             return;
         }
         if let Some(known) = self.due.get(&key).copied() {
@@ -188,8 +222,10 @@ impl<T: Clone + Eq + Hash> State<T> {
         }
         let next = self.ready.pop_front();
         if let Some(key) = &next {
-            self.dirty.remove(key);
-            self.working.insert(key.clone());
+            if let Some(since) = self.dirty.remove(key) {
+                self.counts.waited(now.saturating_duration_since(since));
+            }
+            self.working.insert(key.clone(), now);
         }
         (next, self.later.keys().next().map(|slot| slot.0))
     }
@@ -216,6 +252,44 @@ mod tests {
         assert_eq!(queue.next().await, "a");
         queue.done(&"a", true);
         assert!(is_idle(&queue).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_waits_and_what_is_worked_on_is_counted_under_its_name() {
+        let queue = Queue::new();
+        queue.show("of-a-test");
+        queue.add("a");
+        queue.add("a");
+        queue.add("b");
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert_eq!(queue.next().await, "a");
+        queue.add("a");
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        let page = || {
+            let page = measures::render();
+            let ours = page.lines().filter(|it| it.contains("name=\"of-a-test\""));
+            ours.map(str::to_owned).collect::<Vec<_>>()
+        };
+        let has = |line: &str| {
+            let (name, value) = line.rsplit_once(' ').unwrap();
+            let (name, more) = name.split_once(',').unwrap_or((name, ""));
+            let more = if more.is_empty() { String::new() } else { format!(",{more}") };
+            let line = format!("workqueue_{name}{{name=\"of-a-test\"{more}}} {value}");
+            assert!(page().contains(&line), "{line}: {:#?}", page());
+        };
+        has("adds_total 3");
+        has("depth 2");
+        has("unfinished_work_seconds 5");
+        has("longest_running_processor_seconds 5");
+        has("queue_duration_seconds_sum 2");
+        queue.done(&"a", false);
+        queue.retry("a");
+        has("retries_total 1");
+        has("unfinished_work_seconds 0");
+        has("work_duration_seconds_bucket,le=\"1\" 0");
+        has("work_duration_seconds_bucket,le=\"10\" 1");
+        drop(queue);
+        assert!(page().is_empty(), "what is gone is no longer told of");
     }
 
     #[tokio::test(start_paused = true)]

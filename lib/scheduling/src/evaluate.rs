@@ -32,9 +32,7 @@ pub struct Feasible {
 
 /// Asks the nodes of `cluster`, beginning with the one at `from`.
 pub fn evaluate(cluster: &Cluster, pod: &PodInfo, from: usize) -> Result<Choice, Diagnosis> {
-    let found = search(cluster, pod, from)?;
-    let (asked, feasible) = (found.asked, found.nodes.len());
-    Ok(Choice { best: best(cluster, pod, &found.nodes, &BTreeMap::new()), asked, feasible })
+    Ok(search(cluster, pod, from)?.choice(cluster, pod))
 }
 
 /// As [`evaluate`], for those who ask somebody else about the nodes before they choose.
@@ -57,13 +55,28 @@ pub fn choose(
     Some(best(cluster, pod, &fit, more)).filter(|it| !it.is_empty())
 }
 
-struct Found<'a> {
+/// The nodes that would do, and what was said about the others.
+#[derive(Debug)]
+pub struct Found<'a> {
     nodes: Vec<&'a NodeInfo>,
     refused: Vec<(&'a NodeInfo, Verdict)>,
     asked: usize,
 }
 
-fn search<'a>(cluster: &'a Cluster, pod: &PodInfo, from: usize) -> Result<Found<'a>, Diagnosis> {
+impl Found<'_> {
+    /// The best of them.
+    pub fn choice(&self, cluster: &Cluster, pod: &PodInfo) -> Choice {
+        let best = best(cluster, pod, &self.nodes, &BTreeMap::new());
+        Choice { best, asked: self.asked, feasible: self.nodes.len() }
+    }
+}
+
+/// The first half of [`evaluate`]: which nodes would do.
+pub fn search<'a>(
+    cluster: &'a Cluster,
+    pod: &PodInfo,
+    from: usize,
+) -> Result<Found<'a>, Diagnosis> {
     let nodes = cluster.nodes();
     let mut diagnosis = Diagnosis { nodes: nodes.len(), ..Diagnosis::default() };
     if let Some(prerequisite) = prerequisite(pod) {

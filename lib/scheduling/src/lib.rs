@@ -42,7 +42,9 @@ pub use self::{
         AllocateError, Binding, ClaimRequest, Consumed, DeviceFact, DeviceId, Effort, Given,
         Inventory, RequestError, Taken, tolerates_device,
     },
-    evaluate::{Choice, Feasible, choose, evaluate, evaluate_one, feasible, filter_node},
+    evaluate::{
+        Choice, Feasible, Found, choose, evaluate, evaluate_one, feasible, filter_node, search,
+    },
     explain::{Explanation, NodeAnswer, Objection, explain},
     node::NodeInfo,
     pod::{HostPort, PodInfo, Spread, Term},

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde_json::Value;
 
-use super::round::{Round, word};
+use super::round::Round;
 use crate::{
     authz::{items, text},
     resources::Resource,
@@ -75,7 +75,7 @@ impl Rule {
             _ => true,
         };
         is_in_scope
-            && is_in(&self.operations, word(attributes.operation))
+            && is_in(&self.operations, attributes.operation.word())
             && is_in(&self.groups, &resource.group)
             && is_in(&self.versions, &resource.version)
             && self.resources.iter().any(names)

@@ -13,7 +13,6 @@ use crate::{
     decode::{self, FieldValidation},
     defaults,
     managed_fields::entries,
-    metrics::Metrics,
     resources::{Catalog, Resource},
     server::Call,
     status::Status,
@@ -22,7 +21,6 @@ use crate::{
 /// What does not change while all are asked about one request.
 pub(super) struct Round<'a> {
     pub(super) context: &'a Context,
-    pub(super) metrics: &'a Metrics,
     pub(super) catalog: &'a Arc<Catalog>,
     pub(super) resource: &'a Arc<Resource>,
     pub(super) attributes: &'a Attributes<'a>,
@@ -38,7 +36,6 @@ impl<'a> Round<'a> {
     ) -> Result<Self, Status> {
         Ok(Self {
             context: &call.server.admission,
-            metrics: &call.server.metrics,
             catalog,
             resource: &call.resource,
             attributes,
@@ -113,7 +110,7 @@ impl<'a> Round<'a> {
                 "" => text(shape, "/metadata/name"),
                 name => name,
             },
-            "operation": word(self.attributes.operation),
+            "operation": self.attributes.operation.word(),
             "userInfo": user_info(user),
             "dryRun": self.is_dry_run,
             "options": self.options,
@@ -131,15 +128,6 @@ impl<'a> Round<'a> {
         request["object"] = new;
         request["oldObject"] = old;
         request
-    }
-}
-
-pub(super) fn word(operation: Operation) -> &'static str {
-    match operation {
-        Operation::Create => "CREATE",
-        Operation::Update => "UPDATE",
-        Operation::Delete => "DELETE",
-        Operation::Connect => "CONNECT",
     }
 }
 

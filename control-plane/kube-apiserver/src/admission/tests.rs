@@ -43,8 +43,9 @@ async fn run(
     attributes: &Attributes<'_>,
     new: &mut Value,
 ) -> Result<(), Status> {
-    change(context, attributes, new).await?;
-    check(context, attributes, new).await?;
+    let mut watch = context.measures.watch(Step::Admit, attributes.operation);
+    change(context, attributes, new, &mut watch).await?;
+    check(context, attributes, new, &mut watch).await?;
     resource_quota::check(&*context.objects, attributes, new, jiff::Timestamp::UNIX_EPOCH)
 }
 

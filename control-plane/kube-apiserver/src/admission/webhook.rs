@@ -26,15 +26,21 @@ use serde_json::Value;
 use tokio::time::Instant;
 use transport::Place;
 
-use self::configuration::Configurations;
 pub(crate) use self::configuration::NAMES;
+use self::{configuration::Configurations, review::Reply};
 use super::{
     Attributes, Context, Operation,
     expressions::{Authority, Facts},
     matching::Asked,
-    round::{self, Round},
+    round::Round,
 };
-use crate::{decode, json_patches, resources::Resource, server::Call, status::Status};
+use crate::{
+    decode, json_patches,
+    metrics::admission::{Answered, Asked as AskedKey},
+    resources::Resource,
+    server::Call,
+    status::Status,
+};
 
 const MUTATING: &str = "mutatingwebhookconfigurations.admissionregistration.k8s.io";
 const VALIDATING: &str = "validatingwebhookconfigurations.admissionregistration.k8s.io";
@@ -178,9 +184,16 @@ impl Round<'_> {
         }
         let begun = Instant::now();
         let answered = client::call(self.context, webhook, request).await;
-        let is_refused = answered.as_ref().is_ok_and(|it| it.refusal.is_some());
-        let operation = round::word(self.attributes.operation);
-        self.metrics.webhook(&webhook.name, step, operation, is_refused, begun.elapsed());
+        let outcome = match &answered {
+            Ok(Reply { refusal: None, .. }) => Answered::Allowed,
+            Ok(Reply { refusal: Some(refusal), .. }) => {
+                Answered::Refused { code: refusal.code.as_u16() }
+            }
+            Err(error) => Answered::Failed { code: error.code(), is_refused: !webhook.fails_open },
+        };
+        let operation = self.attributes.operation.word();
+        let asked = AskedKey { name: webhook.name.clone(), step, operation };
+        self.context.measures.webhook(asked, outcome, begun.elapsed());
         let answer = match answered {
             Ok(answer) => answer,
             Err(error) => {

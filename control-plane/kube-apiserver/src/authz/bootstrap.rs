@@ -4,7 +4,7 @@
 //! notation, one rule per line: `verbs | groups | resources | names`, or `verbs | /paths`; the core
 //! group is written `core`.
 //! Deviation: beside upstream's roles there is `nodestead:kube-controller-manager`, with the rules of all
-//! controllers, because ours share one identity; the aggregated roles are written out already
+//! controllers, because those of `up` share one identity; the aggregated roles are written out already
 //! aggregated.
 
 mod controllers;
@@ -21,7 +21,7 @@ use super::bootstrap_eks;
 
 const GROUP: &str = "rbac.authorization.k8s.io";
 
-/// Of our controllers, which share one identity.
+/// Of our controllers, where they share one identity.
 const OUR_CONTROLLERS: &str = "nodestead:kube-controller-manager";
 
 /// A role: its name and its rules in this module's notation.

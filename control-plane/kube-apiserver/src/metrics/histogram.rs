@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use tokio::time::Instant;
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Histogram {
@@ -40,8 +42,30 @@ impl Histogram {
         text.push_str(&format!("{name}_sum{labels} {sum}\n{name}_count{labels} {count}\n"));
     }
 
+    pub(crate) fn count(&self) -> u64 {
+        self.within.iter().map(|it| it.load(Ordering::Relaxed)).sum()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
-        self.within.iter().all(|it| it.load(Ordering::Relaxed) == 0)
+        self.count() == 0
+    }
+}
+
+/// Observes the seconds until it is dropped.
+pub(crate) struct Timed<'a> {
+    histogram: &'a Histogram,
+    began: Instant,
+}
+
+impl<'a> Timed<'a> {
+    pub(crate) fn new(histogram: &'a Histogram) -> Self {
+        Self { histogram, began: Instant::now() }
+    }
+}
+
+impl Drop for Timed<'_> {
+    fn drop(&mut self) {
+        self.histogram.observe(self.began.elapsed().as_secs_f64());
     }
 }
 

@@ -25,7 +25,16 @@ impl Stream {
 
     /// `None`: the revision is gone.
     pub(super) async fn try_open(cluster: &Cluster, query: &str, accept: &str) -> Option<Self> {
-        let request = Request::get(format!("{MAPS}?watch=1&{query}")).header("accept", accept);
+        Self::try_follow(cluster, &format!("{MAPS}?watch=1&{query}"), accept).await
+    }
+
+    /// Any watch.
+    pub(super) async fn follow(cluster: &Cluster, target: &str) -> Self {
+        Self::try_follow(cluster, target, "application/json").await.unwrap()
+    }
+
+    async fn try_follow(cluster: &Cluster, target: &str, accept: &str) -> Option<Self> {
+        let request = Request::get(target).header("accept", accept);
         let request = request.body(transport::empty()).unwrap();
         let service = cluster.api.service_as(UserInfo::master("admin"));
         let response = service.oneshot(request).await.unwrap();

@@ -81,11 +81,11 @@ async fn asked(
         }
         Ok(_) => Ok(None),
         Err(kube::Error::Api(status)) if status.is_not_found() => {
-            match scaled.exists(&owner.uid).await? {
-                true => {
+            match scaled.has_scale(client).await? {
+                true => Ok(None),
+                false => {
                     Err(format!("{} does not implement the scale subresource", scaled.resource()))
                 }
-                false => Ok(None),
             }
         }
         Err(error) => Err(told(&error)),

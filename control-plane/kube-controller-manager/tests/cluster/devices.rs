@@ -63,7 +63,11 @@ async fn a_pod_leaves_a_device_that_is_tainted() {
     let broken = json!({ "name": "g", "taints": [{ "key": "broken", "effect": "NoExecute" }] });
     cluster.put_cluster("ResourceSlice", slice("n1", 2, broken)).await;
     cluster.eventually("it is gone", async |it| it.get::<Pod>("p").await.is_none()).await;
-    assert!(cluster.has_event("DeviceTaintManagerEviction", "Marking for deletion").await);
+    cluster
+        .eventually("it is told why", async |it| {
+            it.has_event("DeviceTaintManagerEviction", "Marking for deletion").await
+        })
+        .await;
 }
 
 #[tokio::test(start_paused = true)]

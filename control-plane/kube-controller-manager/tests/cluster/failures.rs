@@ -56,7 +56,11 @@ fn template(app: &str, image: &str) -> Value {
 
 impl World {
     async fn start(seed: u64) -> Self {
-        let cluster = Cluster::start(4).await;
+        // Whoever the controllers are.
+        let cluster = match seed {
+            1 => Cluster::start(4).await,
+            _ => Cluster::start_shared(4).await,
+        };
         let labels = |app: &str| json!({ "matchLabels": { "app": app } });
         cluster
             .create::<Deployment>(json!({ "metadata": { "name": "web" }, "spec": { "replicas": 4,

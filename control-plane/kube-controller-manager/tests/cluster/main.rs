@@ -4,6 +4,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
+mod accounts;
 mod attach;
 mod batch;
 mod budgets;
@@ -14,6 +15,7 @@ mod failures;
 mod lifecycle;
 mod oddities;
 mod ownership;
+mod preemption;
 mod profiles;
 mod resource_claims;
 mod service_ranges;

@@ -37,8 +37,18 @@ pub(crate) struct Cluster {
     ca: Arc<pki::Ca>,
     settings: kube_scheduler::Settings,
     switches: Switches,
+    identity: Identity,
     /// Of the controllers and the scheduler that run now.
     control: Mutex<Scope>,
+}
+
+/// Who the controllers are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Identity {
+    /// `--use-service-account-credentials`: the default of these tests, as each then has its own rights only.
+    Accounts,
+    /// All of them `system:kube-controller-manager`.
+    Shared,
 }
 
 /// The machines behind the nodes: which are cut off, and what runs on them in truth.
@@ -123,18 +133,26 @@ impl Cluster {
 
     /// With a scheduler that is configured.
     pub(crate) async fn start_with(nodes: usize, settings: kube_scheduler::Settings) -> Self {
-        Self::start_as(nodes, settings, Switches::default()).await
+        Self::start_as(nodes, settings, Switches::default(), Identity::Accounts).await
     }
 
     /// With some of the controllers.
     pub(crate) async fn start_without(nodes: usize, switches: Switches) -> Self {
-        Self::start_as(nodes, kube_scheduler::Settings::default(), switches).await
+        let settings = kube_scheduler::Settings::default();
+        Self::start_as(nodes, settings, switches, Identity::Accounts).await
+    }
+
+    /// With controllers that are one identity.
+    pub(crate) async fn start_shared(nodes: usize) -> Self {
+        let settings = kube_scheduler::Settings::default();
+        Self::start_as(nodes, settings, Switches::default(), Identity::Shared).await
     }
 
     async fn start_as(
         nodes: usize,
         settings: kube_scheduler::Settings,
         switches: Switches,
+        identity: Identity,
     ) -> Self {
         let epoch: Timestamp = "2026-11-23T12:00:00Z".parse().unwrap();
         let clock = Clock::simulated(epoch);
@@ -144,10 +162,18 @@ impl Cluster {
         let client = server.client(UserInfo::master("admin"));
         let scope = Scope::new();
         let ca = Arc::new(pki::Ca::new("kubernetes").unwrap());
-        let (machines, control) = (Machines::default(), Mutex::new(scope.child()));
-        let own = scope.clone();
-        let cluster =
-            Self { server, client, clock, scope: own, machines, ca, settings, switches, control };
+        let cluster = Self {
+            server,
+            client,
+            clock,
+            scope: scope.clone(),
+            machines: Machines::default(),
+            ca,
+            settings,
+            switches,
+            identity,
+            control: Mutex::new(scope.child()),
+        };
         cluster.restart();
         for number in 0..nodes {
             cluster.add_node(&format!("n{number}")).await;
@@ -174,6 +200,10 @@ impl Cluster {
         // Its helpers succeed at once.
         config.local_path_image = Some("exits".into());
         config.controllers = self.switches.clone();
+        config.accounts = match self.identity {
+            Identity::Accounts => Some(Client::new(self.server.service(), "default")),
+            Identity::Shared => None,
+        };
         config.service_account_key = Some(Arc::new(token_key().clone()));
         config.legacy_token_clean_up_period = Duration::from_secs(12 * 3600);
         drop(scope.spawn(
@@ -299,7 +329,7 @@ fn accounts() -> authn::ServiceAccounts {
         issuer: "https://issuer".into(),
         audiences: vec!["https://kubernetes.default.svc".into()],
         jwks_uri: "https://issuer/keys".into(),
-        keys: authn::SigningKeys::default(),
+        keys: authn::SigningKeys::new(vec![token_key().clone()]),
         legacy_keys: authn::SigningKeys::new(vec![token_key().clone()]),
     }
 }

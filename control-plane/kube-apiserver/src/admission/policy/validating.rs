@@ -2,8 +2,11 @@
 //!
 //! Upstream: k8s.io/apiserver/pkg/admission/plugin/policy/validating.
 
+use std::time::Duration;
+
 use http::StatusCode;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::{
     Effects, Views,
@@ -81,6 +84,9 @@ struct Failure {
     index: usize,
     message: String,
     reason: String,
+    /// As metrics call it.
+    error: &'static str,
+    took: Duration,
 }
 
 /// What one evaluation found.
@@ -91,6 +97,34 @@ struct Findings {
     annotations: Vec<(String, String)>,
     /// Annotations that could not be had.
     broken: Vec<String>,
+    /// Validations that could not be evaluated and pass for that.
+    ignored: Vec<(&'static str, Duration)>,
+}
+
+impl Findings {
+    fn count(&self, invocation: &Invocation<'_, Validations>, round: &Round<'_>) {
+        let measures = &round.context.measures;
+        let of = (invocation.policy.name.as_str(), invocation.binding.name.as_str());
+        self.ignored.iter().for_each(|(error, took)| measures.checked(of, error, "allow", *took));
+        for failure in &self.failures {
+            for action in &invocation.binding.actions {
+                let action = match action.as_str() {
+                    "Deny" => "deny",
+                    "Audit" => "audit",
+                    "Warn" => "warn",
+                    _ => continue,
+                };
+                measures.checked(of, failure.error, action, failure.took);
+            }
+        }
+    }
+}
+
+fn kind(error: &Error) -> &'static str {
+    match error {
+        Error::Budget => "out_of_budget",
+        _ => "invalid_error",
+    }
 }
 
 pub(super) async fn run(
@@ -113,6 +147,7 @@ pub(super) async fn run(
         facts.params.clone_from(&invocation.params);
         let found = views.authority.answered(|| evaluate(&invocation, &facts)).await;
         published.take(&invocation, &found, effects);
+        found.count(&invocation, round);
         denials.extend(denied(&invocation, found));
     }
     effects.annotations.extend(published.finish());
@@ -130,24 +165,40 @@ fn evaluate(invocation: &Invocation<'_, Validations>, facts: &Facts) -> Findings
         Ok(false) => return findings,
         Err(_) if policy.fails_open => return findings,
         Err(message) => {
-            findings.failures.push(Failure { index: 0, message, reason: String::new() });
+            let (error, took) = ("invalid_error", Duration::ZERO);
+            findings.failures.push(Failure {
+                index: 0,
+                message,
+                reason: String::new(),
+                error,
+                took,
+            });
             return findings;
         }
     }
     let variables = Variables::of(facts, &compiled.variables);
     let mut budget = Budget::new(cel::PER_OBJECT);
     for (index, check) in compiled.rules.checks.iter().enumerate() {
-        let failed = |message, reason| Failure { index, message, reason };
+        let began = Instant::now();
+        let failed = |message, reason, error| Failure {
+            index,
+            message,
+            reason,
+            error,
+            took: began.elapsed(),
+        };
         match check.program.eval(&variables, &mut budget) {
             Ok(cel::Value::Bool(true)) => {}
             Ok(_) => {
                 let message = check.message(&variables, &mut budget);
-                findings.failures.push(failed(message, check.reason.clone()));
+                findings.failures.push(failed(message, check.reason.clone(), "no_error"));
             }
-            Err(_) if policy.fails_open => {}
+            Err(error) if policy.fails_open => {
+                findings.ignored.push((kind(&error), began.elapsed()));
+            }
             Err(error) => {
                 let message = told(&check.expression, &error);
-                findings.failures.push(failed(message, String::new()));
+                findings.failures.push(failed(message, String::new(), kind(&error)));
             }
         }
     }

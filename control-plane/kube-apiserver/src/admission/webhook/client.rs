@@ -36,6 +36,14 @@ pub(crate) enum CallError {
 }
 
 impl CallError {
+    /// By which metrics know it, as upstream has it.
+    pub(super) fn code(&self) -> u16 {
+        match self {
+            Self::Post { .. } | Self::Status { .. } => 503,
+            Self::Client { .. } | Self::Invalid { .. } | Self::Patch { .. } => 500,
+        }
+    }
+
     /// What went wrong, without the words for admission.
     pub(super) fn plain(&self) -> String {
         match self {

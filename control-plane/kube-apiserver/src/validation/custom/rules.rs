@@ -26,6 +26,7 @@ use self::{
 use super::ratchet;
 use crate::{
     cel::{self, Budget, Error, Lists, Program},
+    metrics::{admission::EVALUATED, histogram::Timed},
     resources::custom::Custom,
     schema::structural::{ListKind, Node},
     status::FieldError,
@@ -102,6 +103,7 @@ struct Run {
 
 /// The faults that the rules of a version find in an object.
 pub(crate) fn check(custom: &Custom, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
+    let _took = Timed::new(&EVALUATED);
     let mut run = Run { found: Vec::new(), budget: Budget::new(cel::PER_OBJECT), is_over: false };
     let place =
         Place { node: custom.node(), value: object, old, compared: old.map(|it| (it, object)) };
