@@ -57,6 +57,7 @@ async fn a_group_whose_deletion_is_prevented_goes_only_once_it_may() {
     let region = region();
     let protected = CreateAutoScalingGroupRequest {
         deletion_protection: Some("prevent-all-deletion".to_owned()),
+        min_size: 0,
         ..create(0)
     };
     region.call::<CreateAutoScalingGroup>(protected).await;
