@@ -2,7 +2,7 @@
 
 mod identity;
 mod interrupt;
-mod parse;
+pub(crate) mod parse;
 
 use std::path::PathBuf;
 

@@ -13,7 +13,7 @@ pub(crate) fn parse() -> Cli {
 
 /// After a flag `-5` is its value, and not a flag that nobody knows: whoever writes it reads what is wrong
 /// with it.
-fn command() -> Command {
+pub(crate) fn command() -> Command {
     with_negative_numbers(Cli::command())
 }
 
