@@ -41,8 +41,10 @@ const COMMON: &[(&str, &str, u32)] = &[
     ("etc/passwd", PASSWD, 0o644),
     ("etc/group", GROUP, 0o644),
     ("etc/nsswitch.conf", NSSWITCH, 0o644),
+    ("usr/bin/wget", WGET, 0o755),
 ];
 
+const WGET: &str = include_str!("images/wget.sh");
 const GUESTBOOK_CGI: &str = include_str!("images/guestbook.sh");
 
 /// The welcome page of the package, and logs where `kubectl logs` finds them.
@@ -50,20 +52,21 @@ const NGINX_CONF: &str = "server {\n  listen 80 default_server;\n  root /usr/sha
                           access_log /dev/stdout;\n  error_log /dev/stderr;\n}\n";
 
 const RECIPES: &[Recipe] = &[
+    // Not Debian's static one: its shell runs its own `wget`, whatever stands in the path.
     Recipe {
         name: "docker.io/library/busybox:1.35",
-        packages: &["busybox-static"],
+        packages: &["busybox", "libc6"],
         python: &[],
         files: &[],
         entrypoint: &[],
         cmd: &["sh"],
         user: "",
-        revision: 1,
+        revision: 2,
     },
     Recipe {
         name: "docker.io/library/redis:7.0",
         packages: &[
-            "busybox-static",
+            "busybox",
             "redis-server",
             "redis-tools",
             "libc6",
@@ -86,12 +89,12 @@ const RECIPES: &[Recipe] = &[
         entrypoint: &[],
         cmd: &["redis-server", "--protected-mode", "no", "--dir", "/data"],
         user: "999:999",
-        revision: 1,
+        revision: 2,
     },
     Recipe {
         name: "docker.io/library/nginx:1.22",
         packages: &[
-            "busybox-static",
+            "busybox",
             "nginx",
             "nginx-common",
             "libc6",
@@ -105,12 +108,12 @@ const RECIPES: &[Recipe] = &[
         entrypoint: &[],
         cmd: &["nginx", "-g", "daemon off;"],
         user: "",
-        revision: 2,
+        revision: 3,
     },
     Recipe {
         name: "docker.io/nodestead/guestbook:v1",
         packages: &[
-            "busybox-static",
+            "busybox",
             "fcgiwrap",
             "libfcgi0ldbl",
             "redis-tools",
@@ -132,15 +135,16 @@ const RECIPES: &[Recipe] = &[
         python: &[],
         files: &[("usr/lib/cgi-bin/guestbook", GUESTBOOK_CGI, 0o755)],
         entrypoint: &[],
-        cmd: &["fcgiwrap", "-c", "4", "-s", "unix:/run/guestbook/cgi.sock"],
+        // One process: of several, some spin in `waitpid`.
+        cmd: &["fcgiwrap", "-c", "1", "-s", "unix:/run/guestbook/cgi.sock"],
         user: "",
-        revision: 2,
+        revision: 3,
     },
     // The newest boto3 on Debian's Python, with the models of the services that are here.
     Recipe {
         name: "docker.io/nodestead/boto3:v1",
         packages: &[
-            "busybox-static",
+            "busybox",
             "python3-minimal",
             "python3.11-minimal",
             "libpython3.11-minimal",
@@ -161,7 +165,7 @@ const RECIPES: &[Recipe] = &[
         entrypoint: &[],
         cmd: &["python3"],
         user: "65534:65534",
-        revision: 1,
+        revision: 2,
     },
 ];
 
@@ -173,6 +177,7 @@ pub(crate) fn make_all(out: &Path, venv: &Path) -> anyhow::Result<()> {
     for recipe in RECIPES {
         let archive = out.join(archive_name(recipe));
         if archive.exists() {
+            remove_older(recipe, out)?;
             continue;
         }
         let site = python::site(venv);
@@ -184,14 +189,30 @@ pub(crate) fn make_all(out: &Path, venv: &Path) -> anyhow::Result<()> {
         let site = site.unwrap_or_default();
         make(recipe, &cache, &site, &archive)
             .with_context(|| format!("image `{}`", recipe.name))?;
+        remove_older(recipe, out)?;
     }
     Ok(())
 }
 
 /// `docker.io/library/redis:7.0`, revision 1 → `redis-7.0-r1.tar`.
 fn archive_name(recipe: &Recipe) -> String {
+    format!("{}{}.tar", stem(recipe), recipe.revision)
+}
+
+fn stem(recipe: &Recipe) -> String {
     let last = recipe.name.rsplit('/').next().unwrap_or(recipe.name);
-    format!("{}-r{}.tar", last.replace(':', "-"), recipe.revision)
+    format!("{}-r", last.replace(':', "-"))
+}
+
+/// Removes what earlier revisions left: whoever loads the whole folder would load them too.
+fn remove_older(recipe: &Recipe, out: &Path) -> anyhow::Result<()> {
+    for revision in 1..recipe.revision {
+        let stale = out.join(format!("{}{revision}.tar", stem(recipe)));
+        if stale.exists() {
+            fs::remove_file(stale)?;
+        }
+    }
+    Ok(())
 }
 
 fn make(recipe: &Recipe, cache: &Path, site: &Path, archive: &Path) -> anyhow::Result<()> {
@@ -199,15 +220,14 @@ fn make(recipe: &Recipe, cache: &Path, site: &Path, archive: &Path) -> anyhow::R
     for package in recipe.packages {
         packages.add(&packages::fetch(package, cache)?)?;
     }
-    if recipe.packages.contains(&"busybox-static") {
-        packages.add_busybox_links()?;
+    // The first file of a path wins: ours stand before busybox's links.
+    for (path, content, mode) in COMMON.iter().chain(recipe.files) {
+        packages.layer.add_file(path, content.as_bytes(), *mode)?;
     }
+    packages.add_busybox_links()?;
     let mut layer = packages.layer;
     for part in recipe.python {
         python::add(&mut layer, site, part)?;
-    }
-    for (path, content, mode) in COMMON.iter().chain(recipe.files) {
-        layer.add_file(path, content.as_bytes(), *mode)?;
     }
     for folder in ["tmp", "data", "run", "proc", "sys", "dev", "root", "var/log/nginx"] {
         let is_shared = folder == "tmp" || folder == "data";
@@ -223,3 +243,6 @@ fn make(recipe: &Recipe, cache: &Path, site: &Path, archive: &Path) -> anyhow::R
     };
     Ok(image.write(archive)?)
 }
+
+#[cfg(test)]
+mod tests;

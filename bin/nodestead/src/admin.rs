@@ -36,7 +36,7 @@ pub(crate) struct DaemonStatus {
 impl DaemonStatus {
     /// By its id or its node's name.
     pub(crate) fn instance(&self, wanted: &str) -> Result<&InstanceStatus, Failure> {
-        let found = self.instances.iter().find(|it| it.id == wanted || it.node_name == wanted);
+        let found = self.named(wanted);
         found.ok_or_else(|| {
             let known: Vec<_> = self.instances.iter().map(|it| it.id.as_str()).collect();
             let next = match known.as_slice() {
@@ -45,6 +45,31 @@ impl DaemonStatus {
             };
             Failure::new(format!("there is no instance `{wanted}`"), next)
         })
+    }
+
+    /// One that EC2 can take away.
+    pub(crate) fn interruptible(&self, wanted: &str) -> Result<&InstanceStatus, Failure> {
+        let what = match self.named(wanted) {
+            Some(it) if it.is_interruptible() => return Ok(it),
+            Some(it) if it.is_spot => format!("`{wanted}` is {}", it.state),
+            Some(_) => format!("`{wanted}` is no Spot Instance"),
+            None => format!("there is no instance `{wanted}`"),
+        };
+        let known = self.instances.iter().filter(|it| it.is_interruptible());
+        let known: Vec<_> = known.map(|it| it.id.as_str()).collect();
+        let next = match known.as_slice() {
+            [] => "no Spot Instance runs: see `nodestead status`".to_owned(),
+            known => format!("use one of: {}", known.join(", ")),
+        };
+        Err(Failure::new(what, next))
+    }
+
+    /// A name outlives its instance: of two that had it, that which is there.
+    fn named(&self, wanted: &str) -> Option<&InstanceStatus> {
+        let is_it = |it: &&InstanceStatus| it.id == wanted || it.node_name == wanted;
+        let mut found = self.instances.iter().filter(is_it);
+        let first = found.clone().next();
+        found.find(|it| it.state != "terminated").or(first)
     }
 }
 
@@ -61,6 +86,8 @@ pub(crate) struct ClusterStatus {
 pub(crate) struct InstanceStatus {
     pub(crate) id: String,
     pub(crate) state: String,
+    #[serde(default)]
+    pub(crate) is_spot: bool,
     /// Of a running one: `ok`, `initializing` while it boots again, `impaired` if it does not.
     pub(crate) status_check: String,
     /// Which boot runs, as the kernel of the instance says it.
@@ -76,6 +103,12 @@ pub(crate) struct InstanceStatus {
     pub(crate) folder: PathBuf,
     /// What it costs on AWS as it is now, on demand, in US dollars per hour: a stopped one nothing.
     pub(crate) usd_per_hour: Option<f64>,
+}
+
+impl InstanceStatus {
+    pub(crate) fn is_interruptible(&self) -> bool {
+        self.is_spot && self.state == "running"
+    }
 }
 
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]

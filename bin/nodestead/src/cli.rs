@@ -1,12 +1,18 @@
 //! The command line as DESIGN §5 has it: a contract that users and tests rely on.
 
 mod identity;
+mod interrupt;
+pub(crate) mod parse;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub(crate) use self::identity::{DoctorCommand, DoctorIam, ExplainAccess, ExplainPodCredentials};
+pub(crate) use self::{
+    identity::{DoctorCommand, DoctorIam, ExplainAccess, ExplainPodCredentials},
+    interrupt::Interrupt,
+    parse::parse,
+};
 
 /// An EKS data plane on one Linux machine.
 #[derive(Debug, Parser)]
@@ -116,7 +122,7 @@ pub(crate) struct Up {
     #[arg(long)]
     pub(crate) name: Option<String>,
     /// How many worker nodes, one per zone first [default: 3]
-    #[arg(long, allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(0..=450))]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(0..=450))]
     pub(crate) nodes: Option<u32>,
     /// The worker nodes' instance type [default: m5.large]
     #[arg(long)]
@@ -530,22 +536,10 @@ pub(crate) struct Candidates {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Completed {
     Instances,
+    /// Spot Instances that run
+    Spot,
     Logs,
     Pods,
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct Interrupt {
-    #[command(flatten)]
-    pub(crate) at: At,
-    /// Instance ids or nodes' names
-    #[arg(required = true)]
-    pub(crate) instances: Vec<String>,
-    /// When they end, two to fifteen minutes from now; they are warned two minutes before
-    #[arg(long, default_value = "2m")]
-    pub(crate) r#in: String,
-    #[command(flatten)]
-    pub(crate) output: Output,
 }
 
 #[derive(Args, Debug)]

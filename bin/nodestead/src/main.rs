@@ -24,12 +24,11 @@ mod sweep;
 
 use std::{process::ExitCode, time::Duration};
 
-use clap::Parser;
-use cli::{Cli, Command};
+use cli::Command;
 
 fn main() -> ExitCode {
     transport::tls::install_provider();
-    let cli = Cli::parse();
+    let cli = cli::parse();
     match dispatch(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => ExitCode::from(failure::report(&error)),

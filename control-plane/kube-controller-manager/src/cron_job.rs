@@ -5,11 +5,11 @@
 //! Upstream: `pkg/controller/cronjob`.
 
 mod plan;
-mod schedule;
 
 use std::sync::Arc;
 
 use controller::{Action, ApplyError, Change, Key, Queue, Recorder, apply, object};
+use cron::UnknownZone;
 use jiff::Timestamp;
 use k8s_openapi::{
     api::{
@@ -21,10 +21,7 @@ use k8s_openapi::{
 use kube::api::DeleteParams;
 use serde_json::json;
 
-use self::{
-    plan::{Observed, Plan, Start},
-    schedule::ParseScheduleError,
-};
+use self::plan::{Observed, Plan, Start, Unusable};
 use crate::{Context, caches::BY_OWNER};
 
 const SCHEDULED: &str = "batch.kubernetes.io/cronjob-scheduled-timestamp";
@@ -94,6 +91,15 @@ impl Controller {
             let message = "too many missed start times. Set or decrease \
                            .spec.startingDeadlineSeconds or check clock skew";
             self.recorder.warn(cron, "TooManyMissedTimes", message);
+        }
+        if cron.spec.schedule.contains("TZ") {
+            let message = format!(
+                "CRON_TZ or TZ used in schedule {:?} is not officially supported, see \
+                 https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/ for more \
+                 details",
+                cron.spec.schedule
+            );
+            self.recorder.warn(cron, "UnsupportedSchedule", message);
         }
         if plan.unexpected.is_empty() && plan.missing.is_empty() {
             return Ok(());
@@ -229,12 +235,12 @@ impl Controller {
 }
 
 /// What is said about a CronJob that cannot be followed.
-fn unusable(cron: &CronJob, error: &ParseScheduleError) -> (&'static str, String) {
+fn unusable(cron: &CronJob, error: &Unusable) -> (&'static str, String) {
     match error {
-        ParseScheduleError::TimeZone { name } => {
+        Unusable::Zone(UnknownZone(name)) => {
             ("UnknownTimeZone", format!("invalid timeZone: {name:?}: unknown time zone {name}"))
         }
-        error => {
+        Unusable::Schedule(error) => {
             let schedule = &cron.spec.schedule;
             ("UnparseableSchedule", format!("unparseable schedule: {schedule:?} : {error}"))
         }
@@ -264,7 +270,7 @@ fn new_job(cron: &CronJob, at: Timestamp) -> Job {
 /// The time by the clock of the schedule's zone.
 fn scheduled(cron: &CronJob, at: Timestamp) -> String {
     let at = object::time(at).0;
-    let zone = cron.spec.time_zone.as_deref().map(|it| schedule::zone(Some(it)));
+    let zone = cron.spec.time_zone.as_deref().map(|it| cron::zone(Some(it)));
     match zone {
         Some(Ok(zone)) => at.to_zoned(zone).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string(),
         _ => at.to_string(),

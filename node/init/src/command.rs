@@ -45,6 +45,8 @@ pub async fn run(args: Args) -> Result<(), Box<dyn std::error::Error + Send + Sy
         return Err("init is the first process of an instance; it cannot run beside others".into());
     }
     telemetry::init("info");
+    // What the console says above is of earlier boots.
+    info!("booting");
     let scope = Scope::new();
     let reaper = Arc::new(Reaper::default());
     let mut ends = Ends::listen()?;

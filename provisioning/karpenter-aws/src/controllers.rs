@@ -13,6 +13,7 @@ mod drift;
 mod events;
 mod instance_status;
 mod interruption;
+mod kubelet_rules;
 mod launch;
 mod lifecycle;
 mod merge;

@@ -27,6 +27,8 @@ const MEMORY_OVERHEAD: i64 = 75;
 const ARM_OVERHEAD_MIB: i64 = 64;
 const DEFAULT_VOLUME: i64 = 20 * GIB;
 const DEFAULT_EVICTION: i64 = 100 * MIB;
+/// In percent.
+const DEFAULT_EVICTION_OF_STORAGE: f64 = 10.0;
 
 /// All types with a price, as a class with these settings offers them in the market.
 pub fn instance_types(kubelet: &Kubelet, market: &Market) -> Arc<[Kind]> {
@@ -140,13 +142,20 @@ fn reserved(it: &InstanceType, kubelet: &Kubelet, capacity: &Amounts) -> Amounts
         reserved.set(name, *amount);
     }
     reserved.add(&kubelet.system_reserved);
-    reserved.memory += match kubelet.eviction_memory {
-        None => DEFAULT_EVICTION,
-        Some(Threshold::Bytes(bytes)) => bytes,
-        Some(Threshold::Percent(percent)) => share(capacity.memory, percent),
-    };
-    reserved.ephemeral_storage += share(capacity.ephemeral_storage, 10.0);
+    let storage = capacity.ephemeral_storage;
+    let default = share(storage, DEFAULT_EVICTION_OF_STORAGE);
+    reserved.memory += most(&kubelet.eviction_memory, capacity.memory).unwrap_or(DEFAULT_EVICTION);
+    reserved.ephemeral_storage += most(&kubelet.eviction_storage, storage).unwrap_or(default);
     reserved
+}
+
+/// Of several thresholds that which is met first.
+fn most(thresholds: &[Threshold], of: i64) -> Option<i64> {
+    let bytes = thresholds.iter().map(|it| match it {
+        Threshold::Bytes(bytes) => *bytes,
+        Threshold::Percent(percent) => share(of, *percent),
+    });
+    bytes.max()
 }
 
 /// A percentage of bytes, rounded up.
@@ -289,5 +298,26 @@ mod tests {
         let it = &all.iter().find(|it| &*it.name == "m5.large").unwrap().allocatable;
         assert_eq!((it.cpu_millis, it.pods), (1830, 10));
         assert_eq!(it.ephemeral_storage, 89 * GIB);
+    }
+
+    #[test]
+    fn pods_do_not_get_what_is_below_the_threshold_that_is_met_first() {
+        let of = |family: &str, kubelet: serde_json::Value| {
+            let spec = serde_json::json!({ "kubelet": kubelet, "amiFamily": family,
+                "blockDeviceMappings": [{ "rootVolume": true, "ebs": { "volumeSize": "100Gi" } }] });
+            let class = serde_json::json!({ "metadata": { "name": "a" }, "spec": spec });
+            let class = serde_json::from_value(class).unwrap();
+            let all = instance_types(&Kubelet::of(&class), &market());
+            let found = all.iter().find(|it| &*it.name == "m5.large").unwrap();
+            (found.allocatable.memory, found.allocatable.ephemeral_storage)
+        };
+        let (memory, storage) = of("AL2023", serde_json::json!({}));
+        assert_eq!(storage, 89 * GIB);
+        let both = serde_json::json!({
+            "evictionHard": { "nodefs.available": "20%", "memory.available": "100Mi" },
+            "evictionSoft": { "nodefs.available": "30Gi", "memory.available": "1Gi" },
+        });
+        assert_eq!(of("AL2023", both.clone()), (memory - 924 * MIB, 69 * GIB));
+        assert_eq!(of("Bottlerocket", both), (memory, 79 * GIB));
     }
 }

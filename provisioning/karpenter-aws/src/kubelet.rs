@@ -1,6 +1,4 @@
 //! The kubelet's settings of an EC2NodeClass, as far as they change what a node has for pods.
-//!
-//! Deviation: a `maxPods` that is a CEL expression (upstream's gate `NodeClassCEL`) is not read.
 
 use std::collections::BTreeMap;
 
@@ -18,8 +16,10 @@ pub struct Kubelet {
     pub system_reserved: Amounts,
     /// By resource, instead of what the image reserves.
     pub kube_reserved: BTreeMap<String, i64>,
-    /// `memory.available` of the hard eviction threshold: bytes, or a share.
-    pub eviction_memory: Option<Threshold>,
+    /// `memory.available` of the thresholds of eviction, hard and soft; empty: the default.
+    pub eviction_memory: Vec<Threshold>,
+    /// `nodefs.available` likewise.
+    pub eviction_storage: Vec<Threshold>,
     /// Bytes of the volume that pods' data are on; 20 GiB where the class says nothing.
     pub root_volume: Option<i64>,
     /// Local disks are the node's storage.
@@ -49,8 +49,14 @@ impl Kubelet {
             kubelet.system_reserved.set(&name, amount);
         }
         kubelet.kube_reserved = amounts(&settings["kubeReserved"]);
-        let threshold = settings["evictionHard"]["memory.available"].as_str();
-        kubelet.eviction_memory = threshold.and_then(parse_threshold);
+        // For Bottlerocket upstream counts the hard ones alone.
+        let soft = (family != "Bottlerocket").then_some("evictionSoft");
+        let thresholds = |signal: &str| -> Vec<Threshold> {
+            let kinds = std::iter::once("evictionHard").chain(soft);
+            kinds.filter_map(|it| parse_threshold(settings[it][signal].as_str()?)).collect()
+        };
+        kubelet.eviction_memory = thresholds("memory.available");
+        kubelet.eviction_storage = thresholds("nodefs.available");
         let mut mappings = spec.block_device_mappings.iter();
         let is_data = |it: &&BlockDeviceMapping| it.device_name.as_deref() == data_device(family);
         let root = mappings.clone().find(|it| it.root_volume == Some(true));

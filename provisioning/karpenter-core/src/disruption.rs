@@ -14,7 +14,6 @@ mod balance;
 pub mod budget;
 mod candidate;
 mod consolidation;
-pub(crate) mod cron;
 mod drift;
 pub mod expiration;
 mod repack;

@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use api_kube::karpenter::{AWS_GROUP, Budget, GROUP, NodePool, NodeSelectorRequirement, labels};
 use k8s_openapi::api::core::v1::Taint;
 
-use crate::disruption::cron::Schedule;
+use crate::disruption::budget::schedule;
 
 const OPERATORS: [&str; 8] = ["In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt", "Gte", "Lte"];
 
@@ -102,13 +102,11 @@ fn budget_fault(budget: &Budget) -> Option<String> {
     }
     match (&budget.schedule, &budget.duration) {
         (None, None) => None,
-        (Some(schedule), Some(_)) if Schedule::parse(schedule).is_none() => {
-            Some(format!("{schedule} is no schedule"))
-        }
-        (Some(_), Some(duration)) if budget.duration().is_none() => {
-            Some(format!("{duration} is no duration"))
-        }
-        (Some(_), Some(_)) => None,
+        (Some(text), Some(duration)) => match (schedule(text), budget.duration()) {
+            (Err(why), _) => Some(format!("{text} is no schedule: {why}")),
+            (Ok(_), None) => Some(format!("{duration} is no duration")),
+            (Ok(_), Some(_)) => None,
+        },
         _ => Some("a schedule needs a duration, and a duration a schedule".to_owned()),
     }
 }

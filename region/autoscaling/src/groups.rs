@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use aws_autoscaling::group::{
-    CreateAutoScalingGroupRequest, CreateAutoScalingGroupResponse, DeleteAutoScalingGroupRequest,
-    DeleteAutoScalingGroupResponse, DescribeAutoScalingGroupsRequest,
-    DescribeAutoScalingGroupsResponse, UpdateAutoScalingGroupRequest,
-    UpdateAutoScalingGroupResponse,
+    AutoScalingGroup, CreateAutoScalingGroupRequest, CreateAutoScalingGroupResponse,
+    DeleteAutoScalingGroupRequest, DeleteAutoScalingGroupResponse,
+    DescribeAutoScalingGroupsRequest, DescribeAutoScalingGroupsResponse,
+    UpdateAutoScalingGroupRequest, UpdateAutoScalingGroupResponse,
 };
 use aws_wire::Fault;
 
@@ -14,6 +14,7 @@ use crate::{
     AutoScaling, Call, faults, hooks,
     plan::{seconds, victim},
     records::Group,
+    settings,
     shape::{self, page},
     tags, template,
 };
@@ -34,6 +35,7 @@ pub(crate) async fn create(
     if !request.load_balancer_names.is_empty() || !request.target_group_ar_ns.is_empty() {
         return Err(faults::unsupported("Load balancers and target groups"));
     }
+    settings::of_creation(&request)?;
     let name = request.auto_scaling_group_name;
     if !is_name(&name) {
         return Err(faults::validation(format!(
@@ -73,6 +75,7 @@ pub(crate) async fn create(
         metrics: BTreeSet::new(),
         service_linked_role_arn: request.service_linked_role_arn.unwrap_or(role),
         context: request.context,
+        deletion_protection: request.deletion_protection,
         max_instance_lifetime: request.max_instance_lifetime,
         default_instance_warmup: request.default_instance_warmup.filter(|it| *it != -1),
         healthy_percentages: request.instance_maintenance_policy.map(|it| {
@@ -83,6 +86,7 @@ pub(crate) async fn create(
         members: BTreeMap::new(),
         launches: BTreeMap::new(),
         last_change: String::new(),
+        held_change: None,
         unreplaced: 0,
         retry: None,
         failed_zones: BTreeSet::new(),
@@ -202,6 +206,7 @@ pub(crate) async fn update(
     }
     let name = request.auto_scaling_group_name.clone();
     service.group(&name)?;
+    settings::of_update(&request)?;
     let ec2 = service.ec2()?;
     let (given, policy) = (request.launch_template.clone(), request.mixed_instances_policy.clone());
     let source = match (&given, &policy) {
@@ -260,6 +265,7 @@ fn apply(
         group.termination_policies = policies(request.termination_policies)?;
     }
     group.context = request.context.or(group.context.take());
+    group.deletion_protection = request.deletion_protection.or(group.deletion_protection.take());
     group.max_instance_lifetime = request.max_instance_lifetime.or(group.max_instance_lifetime);
     if let Some(warmup) = request.default_instance_warmup {
         group.default_instance_warmup = (warmup != -1).then_some(warmup);
@@ -287,8 +293,10 @@ pub(crate) async fn delete(
 ) -> Result<DeleteAutoScalingGroupResponse, Fault> {
     let name = request.auto_scaling_group_name;
     let is_empty = service.update(&name, |group, _| {
+        let is_forced = request.force_delete == Some(true);
+        settings::may_go(group.deletion_protection.as_deref(), is_forced)?;
         let is_empty = group.members.is_empty() && group.launches.is_empty();
-        if !is_empty && request.force_delete != Some(true) {
+        if !is_empty && !is_forced {
             return Err(Fault::new(
                 "ResourceInUse",
                 "You cannot delete an AutoScalingGroup while there are instances or pending Spot \
@@ -325,6 +333,12 @@ pub(crate) async fn describe(
     }
     let (found, next_token) =
         page(found, request.max_records, request.next_token.as_deref(), |it| it.name.clone())?;
-    let auto_scaling_groups = found.iter().map(|it| shape::group(call.config, it)).collect();
+    let described = found.iter().map(|it| shape::group(call.config, it));
+    let auto_scaling_groups = match request.include_instances {
+        Some(false) => {
+            described.map(|it| AutoScalingGroup { instances: Vec::new(), ..it }).collect()
+        }
+        _ => described.collect(),
+    };
     Ok(DescribeAutoScalingGroupsResponse { auto_scaling_groups, next_token })
 }

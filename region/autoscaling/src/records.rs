@@ -34,6 +34,8 @@ pub struct Group {
     pub metrics: BTreeSet<String>,
     pub service_linked_role_arn: String,
     pub context: Option<String>,
+    #[serde(default)]
+    pub deletion_protection: Option<String>,
     pub max_instance_lifetime: Option<i64>,
     pub default_instance_warmup: Option<i64>,
     pub healthy_percentages: Option<(i64, i64)>,
@@ -44,6 +46,9 @@ pub struct Group {
     pub launches: BTreeMap<String, Launch>,
     /// Why the capacity last changed, for the causes of activities; empty once the group has followed.
     pub last_change: String,
+    /// The change that protected members keep from being followed, once the history says so.
+    #[serde(default)]
+    pub held_change: Option<String>,
     /// Members that were given up for their health and have no successor yet.
     #[serde(default)]
     pub unreplaced: u64,

@@ -9,6 +9,7 @@ use aws_autoscaling::scheduled_action::{
     ScheduledUpdateGroupAction, ScheduledUpdateGroupActionRequest as Wanted,
 };
 use aws_wire::Fault;
+use cron::{Dialect, Schedule};
 use jiff::Timestamp;
 
 use crate::{
@@ -16,7 +17,6 @@ use crate::{
     groups::MOST,
     plan::schedule,
     records::{Group, Scheduled},
-    recurrence::{self, Recurrence},
     shape::{date, page},
 };
 
@@ -101,11 +101,11 @@ fn first(action: &Scheduled, is_new: bool, now: Timestamp) -> Result<Timestamp, 
     if action.end.is_some_and(|end| end <= now || action.start.is_some_and(|it| end <= it)) {
         return wrong("The end time must be after the start time, and in the future.");
     }
-    if recurrence::zone(action.time_zone.as_deref()).is_none() {
+    if cron::zone(action.time_zone.as_deref()).is_err() {
         return wrong("Invalid time zone.");
     }
     let expression = action.recurrence.as_deref();
-    if expression.is_some_and(|it| Recurrence::parse(it).is_none()) {
+    if expression.is_some_and(|it| Schedule::parse(it, Dialect::AUTO_SCALING).is_err()) {
         return wrong("Given recurrence string is invalid");
     }
     match action.start.filter(|it| *it > now) {

@@ -80,6 +80,7 @@ pub(crate) fn group(config: &Config, group: &Group) -> AutoScalingGroup {
         max_instance_lifetime: group.max_instance_lifetime,
         capacity_rebalance: Some(group.capacity_rebalance),
         context: group.context.clone(),
+        deletion_protection: group.deletion_protection.clone(),
         default_instance_warmup: group.default_instance_warmup,
         instance_maintenance_policy: group.healthy_percentages.map(|(min, max)| {
             InstanceMaintenancePolicy {
@@ -127,6 +128,7 @@ pub(crate) fn activity(activity: &records::Activity, group_arn: Option<&str>) ->
         Some(subnet) => {
             format!("{{\"Subnet ID\":\"{subnet}\",\"Availability Zone\":\"{}\"}}", activity.zone)
         }
+        None if activity.zone.is_empty() => "{}".to_owned(),
         None => format!("{{\"Availability Zone\":\"{}\"}}", activity.zone),
     };
     Activity {

@@ -20,6 +20,12 @@ const SKIPPED: [&str; 7] = [
     "etc/init.d",
 ];
 
+/// Documentation, and libc's tables of encodings, which are two thirds of it.
+fn is_left_out(path: &str) -> bool {
+    let is_encoding = path.starts_with("usr/lib/") && path.split('/').nth(3) == Some("gconv");
+    path.is_empty() || is_encoding || SKIPPED.iter().any(|it| path.starts_with(it))
+}
+
 /// A layer that packages are added to.
 pub(crate) struct Packages {
     pub(crate) layer: Layer,
@@ -53,7 +59,7 @@ impl Packages {
     fn add_entry<R: Read>(&mut self, mut entry: tar::Entry<'_, R>) -> anyhow::Result<()> {
         let raw = entry.path()?.display().to_string();
         let path = raw.trim_start_matches("./").trim_end_matches('/').to_owned();
-        if path.is_empty() || SKIPPED.iter().any(|it| path.starts_with(it)) {
+        if is_left_out(&path) {
             return Ok(());
         }
         let mode = entry.header().mode()?;

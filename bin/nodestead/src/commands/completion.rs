@@ -16,7 +16,7 @@ use kube::{Api, ResourceExt, api::ListParams};
 
 use super::logs;
 use crate::{
-    admin::{Admin, DaemonStatus},
+    admin::{Admin, DaemonStatus, InstanceStatus},
     cli::{Candidates, Cli, Completed},
     kubernetes,
     layout::Layout,
@@ -31,6 +31,7 @@ _nodestead_names() {
     local of="" dir="" i
     case "${COMP_WORDS[1]}" in
         shell) of=instances ;;
+        interrupt) of=spot ;;
         logs) of=logs ;;
         explain)
             [[ ${COMP_WORDS[2]} == pod || ${COMP_WORDS[2]} == pod-credentials ]] && of=pods
@@ -74,6 +75,7 @@ function __nodestead_names
     nodestead candidates $dir $argv[1] 2>/dev/null
 end
 complete -c nodestead -n "__fish_seen_subcommand_from shell" -f -a "(__nodestead_names instances)"
+complete -c nodestead -n "__fish_seen_subcommand_from interrupt" -f -a "(__nodestead_names spot)"
 complete -c nodestead -n "__fish_seen_subcommand_from explain; and __fish_seen_subcommand_from node" -f -a "(__nodestead_names instances)"
 complete -c nodestead -n "__fish_seen_subcommand_from logs" -f -a "(__nodestead_names logs)"
 complete -c nodestead -n "__fish_seen_subcommand_from explain; and __fish_seen_subcommand_from pod pod-credentials" -f -a "(__nodestead_names pods)"
@@ -106,6 +108,7 @@ fn zsh(script: &str) -> String {
         let of = [
             ("':instance -- ", "instances"),
             ("':node -- ", "instances"),
+            ("'*::instances -- ", "spot"),
             ("':of -- ", "logs"),
             ("':pod -- ", "pods"),
         ];
@@ -142,10 +145,13 @@ async fn names(layout: &Layout, of: Completed) -> anyhow::Result<Vec<String>> {
         return Ok(found.items.iter().map(name).collect());
     }
     let status: DaemonStatus = Admin::new(layout.admin_socket()).get("/v1/status").await?;
-    let instances = status.instances.into_iter().map(|it| (it.id, it.folder));
+    let instances = status.instances.into_iter();
     Ok(match of {
-        Completed::Logs => log_names(instances),
-        _ => instances.map(|(id, _)| id).collect(),
+        Completed::Logs => log_names(instances.map(|it| (it.id, it.folder))),
+        Completed::Spot => {
+            instances.filter(InstanceStatus::is_interruptible).map(|it| it.id).collect()
+        }
+        _ => instances.map(|it| it.id).collect(),
     })
 }
 
@@ -170,7 +176,7 @@ mod tests {
         let words = line.iter().map(|it| format!("'{it}'")).collect::<Vec<_>>().join(" ");
         let test = format!(
             "nodestead() {{ echo \"called $*\" >&2; [[ $* == *instances ]] && echo i-1 i-2; \
-             [[ $* == *logs ]] && echo daemon i-1/kubelet; [[ $* == *pods ]] && echo ns/p; }}\n\
+             [[ $* == *spot ]] && echo i-2; [[ $* == *logs ]] && echo daemon i-1/kubelet; [[ $* == *pods ]] && echo ns/p; }}\n\
              complete -p nodestead\nCOMP_WORDS=({words}); COMP_CWORD={}\n\
              _nodestead_names nodestead '{}' '{}'\necho \"=${{COMPREPLY[*]}}\"\n",
             line.len() - 1,
@@ -191,6 +197,7 @@ mod tests {
     fn bash_offers_instances_logs_and_pods_that_are_there() {
         assert_eq!(offered(&["nodestead", "shell", "i-"]), "i-1 i-2");
         assert_eq!(offered(&["nodestead", "shell", "i-2"]), "i-2");
+        assert_eq!(offered(&["nodestead", "interrupt", ""]), "i-2");
         assert_eq!(offered(&["nodestead", "logs", "--data-dir", "/x", "da"]), "daemon");
         assert_eq!(offered(&["nodestead", "logs", "i-1/"]), "i-1/kubelet");
         assert_eq!(offered(&["nodestead", "explain", "pod", ""]), "ns/p");
@@ -205,8 +212,8 @@ mod tests {
     fn zsh_and_fish_ask_for_the_same_names() {
         let (zsh, fish) = (script(Shell::Zsh), script(Shell::Fish));
         assert!(zsh.starts_with("#compdef nodestead\n"), "{}", &zsh[..60]);
-        for of in ["instances", "logs", "pods"] {
-            let commands = if of == "logs" { 1 } else { 2 };
+        for of in ["instances", "spot", "logs", "pods"] {
+            let commands = if of == "logs" || of == "spot" { 1 } else { 2 };
             assert_eq!(
                 zsh.matches(&format!(":{{_nodestead_names {of}}}")).count(),
                 commands,

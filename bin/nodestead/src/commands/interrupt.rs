@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 use crate::{
     admin::{Admin, DaemonStatus},
     cli,
-    failure::Failure,
     layout::Layout,
 };
 
@@ -32,9 +31,9 @@ pub(crate) async fn run(args: cli::Interrupt) -> anyhow::Result<()> {
     let status: DaemonStatus = admin.get("/v1/status").await?;
     let mut instances = Vec::new();
     for name in &args.instances {
-        instances.push(status.instance(name)?.id.clone());
+        instances.push(status.interruptible(name)?.id.clone());
     }
-    let asked = Interruption { instances, wait: duration(&args.r#in)? };
+    let asked = Interruption { instances, wait: args.r#in };
     let ends: Vec<End> = admin.post("/v1/interruptions", &asked).await?;
     args.output.print(&ends, |all| rendered(all))
 }
@@ -43,23 +42,56 @@ fn rendered(ends: &[End]) -> String {
     ends.iter().map(|it| format!("{} ends at {}\n", it.instance, it.at)).collect()
 }
 
-/// `2m`, `150s`, or as ISO 8601 has it.
-fn duration(text: &str) -> anyhow::Result<jiff::SignedDuration> {
-    text.parse().map_err(|_| {
-        let next = "write it as 2m, 150s or PT5M, from two minutes to fifteen";
-        Failure::usage(format!("`{text}` is no duration"), next).into()
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn status() -> DaemonStatus {
+        let instance = |id: &str, state: &str, is_spot: bool| {
+            serde_json::json!({
+                "id": id, "state": state, "isSpot": is_spot, "statusCheck": "ok",
+                "instanceType": "m5.large", "zone": "us-east-1a", "privateIp": "",
+                "nodeName": format!("node-{id}"), "netns": "", "folder": "/",
+            })
+        };
+        let instances = [
+            instance("i-spot", "running", true),
+            instance("i-gone", "terminated", true),
+            instance("i-bought", "running", false),
+        ];
+        serde_json::from_value(serde_json::json!({
+            "pid": 1, "region": "us-east-1", "account": "", "awsEndpoint": "", "clusters": [],
+            "instances": instances, "limits": [],
+        }))
+        .unwrap()
+    }
+
     #[test]
-    fn durations_are_read_in_both_ways_of_writing_them() {
-        for (text, seconds) in [("2m", 120), ("150s", 150), ("PT5M", 300)] {
-            assert_eq!(duration(text).unwrap().as_secs(), seconds, "{text}");
+    fn spot_instances_that_run_can_be_interrupted_and_no_others_are_offered() {
+        let status = status();
+        for name in ["i-spot", "node-i-spot"] {
+            assert_eq!(status.interruptible(name).unwrap().id, "i-spot");
         }
-        assert!(duration("soon").is_err());
+        for (name, why) in [
+            ("i-gone", "`i-gone` is terminated"),
+            ("i-bought", "`i-bought` is no Spot Instance"),
+            ("i-none", "there is no instance `i-none`"),
+        ] {
+            let failure = status.interruptible(name).unwrap_err();
+            assert_eq!(failure.to_string(), why);
+            assert_eq!(failure.next(), "use one of: i-spot");
+        }
+    }
+
+    #[test]
+    fn a_name_that_two_instances_had_is_that_of_the_one_that_is_there() {
+        let mut status = status();
+        status.instances.reverse();
+        for it in &mut status.instances {
+            "ip-10-0-0-1.ec2.internal".clone_into(&mut it.node_name);
+        }
+        status.instances.retain(|it| it.is_spot);
+        assert_eq!(status.instances[0].id, "i-gone");
+        assert_eq!(status.interruptible("ip-10-0-0-1.ec2.internal").unwrap().id, "i-spot");
     }
 }

@@ -158,6 +158,7 @@ impl Admin {
             instances.push(InstanceStatus {
                 id: instance.id.clone(),
                 state: instance.state.name().to_owned(),
+                is_spot: instance.is_spot,
                 status_check: instance.status_check(now).to_owned(),
                 boot_id: pid.and_then(|_| self.hosts.boot_id(&instance.id)),
                 booted_at: pid

@@ -6,16 +6,14 @@
 use std::{sync::Arc, time::Duration};
 
 use controller::object;
+use cron::{Dialect, ParseError, Schedule, UnknownZone};
 use jiff::Timestamp;
 use k8s_openapi::api::{
     batch::v1::{CronJob, Job, JobStatus},
     core::v1::ObjectReference,
 };
 
-use super::{
-    Jobs,
-    schedule::{self, ParseScheduleError, Schedule},
-};
+use super::Jobs;
 
 /// More missed times than this are not counted one by one.
 const MANY: usize = 100_000;
@@ -64,11 +62,20 @@ pub(super) struct Plan {
     pub(super) next: Option<Timestamp>,
 }
 
+/// Why a CronJob cannot be followed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Unusable {
+    #[error(transparent)]
+    Schedule(#[from] ParseError),
+    #[error(transparent)]
+    Zone(#[from] UnknownZone),
+}
+
 impl Observed<'_> {
-    pub(super) fn plan(&self) -> Result<Plan, ParseScheduleError> {
+    pub(super) fn plan(&self) -> Result<Plan, Unusable> {
         let spec = self.cron.spec.clone();
-        let schedule: Schedule = spec.schedule.parse()?;
-        let zone = schedule::zone(spec.time_zone.as_deref())?;
+        let schedule = Schedule::parse(&spec.schedule, Dialect::KUBERNETES)?;
+        let zone = cron::zone(spec.time_zone.as_deref())?;
         let (ended, running): (Vec<_>, Vec<_>) =
             self.jobs.iter().cloned().partition(|it| is_ended(it));
         let (due, missed) = self.due(&schedule, &zone);

@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 
 use api_kube::karpenter::{AmiSelectorTerm, ConnectionTracking, Ec2NodeClass, SelectorTerm};
 
+use super::kubelet_rules;
+
 const FAMILIES: [&str; 6] =
     ["al2", "al2023", "bottlerocket", "windows2019", "windows2022", "windows2025"];
 /// Tags that Karpenter sets itself.
@@ -102,6 +104,7 @@ pub(super) fn faults(class: &Ec2NodeClass) -> Vec<String> {
         volumes.all(|it| it.snapshot_id.is_some() || it.volume_size.is_some()),
         "snapshotID or volumeSize must be defined",
     );
+    faults.extend(kubelet_rules::faults(spec.kubelet.as_ref()));
     faults
 }
 

@@ -4,10 +4,11 @@
 //! of the pool's nodes and rounds up; nodes that are not ready or on their way out already count. A
 //! budget that cannot be read allows nothing.
 
-use api_kube::karpenter::{Budget, DisruptionReason, NodePool};
-use jiff::Timestamp;
+use std::time::Duration;
 
-use super::cron::Schedule;
+use api_kube::karpenter::{Budget, DisruptionReason, NodePool};
+use cron::{Dialect, ParseError, Schedule};
+use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 
 /// How many more may go. `nodes`: how many the pool has; `disrupted`: how many are gone in effect.
 pub fn allowed(
@@ -26,20 +27,31 @@ pub fn allowed(
 fn is_active(budget: &Budget, now: Timestamp) -> bool {
     match (&budget.schedule, &budget.duration) {
         (None, None) => true,
-        (Some(schedule), Some(_)) => match (Schedule::parse(schedule), budget.duration()) {
-            (Some(schedule), Some(duration)) => schedule.is_active(now, duration),
+        (Some(text), Some(_)) => match (schedule(text), budget.duration()) {
+            (Ok(schedule), Some(duration)) => has_come(&schedule, now, duration),
             _ => true,
         },
         _ => true,
     }
 }
 
+/// In UTC.
+pub(crate) fn schedule(text: &str) -> Result<Schedule, ParseError> {
+    Schedule::parse(text, Dialect::KARPENTER)
+}
+
+/// Whether it came within `duration` before `now` (or now).
+fn has_come(schedule: &Schedule, now: Timestamp, duration: Duration) -> bool {
+    let duration = SignedDuration::try_from(duration).ok();
+    let from = duration.and_then(|it| now.checked_sub(it).ok());
+    let next = from.and_then(|from| schedule.next(from, &TimeZone::UTC));
+    next.is_some_and(|it| it <= now)
+}
+
 fn most(budget: &Budget, nodes: u32) -> u32 {
     let is_readable = match (&budget.schedule, &budget.duration) {
         (None, None) => true,
-        (Some(schedule), Some(_)) => {
-            Schedule::parse(schedule).is_some() && budget.duration().is_some()
-        }
+        (Some(text), Some(_)) => schedule(text).is_ok() && budget.duration().is_some(),
         _ => false,
     };
     if !is_readable {
@@ -62,6 +74,27 @@ mod tests {
         serde_json::from_value(serde_json::json!({ "metadata": { "name": "a" },
             "spec": { "disruption": { "budgets": budgets } } }))
         .unwrap()
+    }
+
+    #[test]
+    fn a_schedule_is_active_for_its_duration_after_each_time() {
+        let hours = |it: u64| Duration::from_secs(it * 3600);
+        for (text, now, duration, expected) in [
+            ("0 9 * * mon-fri", "2026-11-27T09:00:00Z", 8, true),
+            ("0 9 * * mon-fri", "2026-11-27T16:59:00Z", 8, true),
+            ("0 9 * * mon-fri", "2026-11-27T17:00:00Z", 8, false),
+            ("0 9 * * mon-fri", "2026-11-28T09:30:00Z", 8, false),
+            ("@daily", "2026-11-28T00:30:00Z", 1, true),
+            ("@daily", "2026-11-28T01:30:00Z", 1, false),
+            ("*/15 * * * *", "2026-11-28T01:59:00Z", 1, true),
+            ("0 0 1 * *", "2026-11-28T01:59:00Z", 24 * 27, false),
+            ("0 0 1 * *", "2026-11-28T01:59:00Z", 24 * 28, true),
+        ] {
+            let schedule = schedule(text).unwrap();
+            let now = now.parse().unwrap();
+            assert_eq!(has_come(&schedule, now, hours(duration)), expected, "{text} {now}");
+        }
+        assert!(schedule("TZ=Europe/Paris 0 9 * * *").is_err(), "they are in UTC");
     }
 
     #[test]

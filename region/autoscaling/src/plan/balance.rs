@@ -1,14 +1,20 @@
 //! The group's size, and its balance over the zones.
+//!
+//! Deviation: with which status the history says that protected instances keep the group from shrinking is
+//! documented nowhere; it is `Cancelled` here, once for each change of the size.
 
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
 use super::{Plan, mixed, seconds, victim, warm_pool};
-use crate::records::{Activity, ActivityStatus, Group, Launch, MemberState};
+use crate::records::{Activity, ActivityStatus, Group, Launch, Member, MemberState};
 
 /// The most launches that are under way at once; what else is wanted follows when these are done.
 pub(super) const MOST_LAUNCHES: usize = 1000;
+
+const ALL_PROTECTED: &str = "Could not scale to desired capacity because all remaining instances are \
+                             protected from scale-in.";
 
 /// Terminates what is too much: the fullest zone first, then by the termination policy.
 pub(super) fn scale_in(plan: &mut Plan, now: Timestamp) {
@@ -29,7 +35,7 @@ pub(super) fn scale_in(plan: &mut Plan, now: Timestamp) {
         let target = plan.group.target();
         let in_service = plan.group.active().filter(|it| it.state == MemberState::InService);
         let in_service: i64 = in_service.map(|it| it.weight).sum();
-        let Some(victim) = victim::of(&plan.group, now) else { return };
+        let Some(victim) = victim::of(&plan.group, now) else { return hold(plan, now) };
         // Of weighted instances none goes that is partly needed.
         if in_service - victim.weight < target {
             return;
@@ -47,6 +53,33 @@ pub(super) fn scale_in(plan: &mut Plan, now: Timestamp) {
             false => plan.terminate_for(&victim, cause, now),
         }
     }
+}
+
+/// The history says once for each change why it is not followed.
+fn hold(plan: &mut Plan, now: Timestamp) {
+    let group = &plan.group;
+    let members = || group.active();
+    let is_held = |it: &Member| it.state == MemberState::InService && it.is_protected;
+    let Some(least) = members().map(|it| it.weight).min().filter(|_| members().all(is_held)) else {
+        return;
+    };
+    let is_too_much = group.units() - least >= group.target();
+    if !is_too_much || group.held_change.as_ref() == Some(&group.last_change) {
+        return;
+    }
+    plan.activities.push(Activity {
+        id: entropy::uuid(),
+        group: group.name.clone(),
+        description: ALL_PROTECTED.to_owned(),
+        cause: with_change(group, "group reached equilibrium.", now),
+        started_at: now,
+        ended_at: Some(now),
+        status: ActivityStatus::Cancelled,
+        message: None,
+        zone: String::new(),
+        subnet: None,
+    });
+    plan.group.held_change = Some(plan.group.last_change.clone());
 }
 
 /// Launches that were decided, not tried, and are no longer wanted.
@@ -85,6 +118,7 @@ pub(super) fn forget_change(group: &mut Group) {
     let is_whole = group.is_settled() && group.units() == group.target();
     if is_whole {
         group.last_change.clear();
+        group.held_change = None;
         group.unreplaced = 0;
     }
 }

@@ -5,13 +5,11 @@
 //!
 //! Source: user guide, "Scheduled scaling for Amazon EC2 Auto Scaling".
 
+use cron::{Dialect, Schedule};
 use jiff::Timestamp;
 
 use super::{Plan, seconds};
-use crate::{
-    records::{Activity, ActivityStatus, Group, Scheduled},
-    recurrence::{self, Recurrence},
-};
+use crate::records::{Activity, ActivityStatus, Group, Scheduled};
 
 pub(super) fn run(plan: &mut Plan, now: Timestamp) {
     let is_suspended = plan.group.is_suspended("ScheduledActions") || plan.group.is_deleting;
@@ -38,8 +36,8 @@ pub(super) fn wake_at(group: &Group) -> Option<Timestamp> {
 
 /// When it runs after `now`; `None`: never again.
 pub(crate) fn following(action: &Scheduled, now: Timestamp) -> Option<Timestamp> {
-    let recurrence = Recurrence::parse(action.recurrence.as_deref()?)?;
-    let zone = recurrence::zone(action.time_zone.as_deref())?;
+    let recurrence = Schedule::parse(action.recurrence.as_deref()?, Dialect::AUTO_SCALING).ok()?;
+    let zone = cron::zone(action.time_zone.as_deref()).ok()?;
     let next = recurrence.next(now, &zone)?;
     action.end.is_none_or(|end| next <= end).then_some(next)
 }

@@ -41,6 +41,7 @@ fn group(desired: i64) -> Group {
         metrics: BTreeSet::new(),
         service_linked_role_arn: String::new(),
         context: None,
+        deletion_protection: None,
         max_instance_lifetime: None,
         default_instance_warmup: None,
         healthy_percentages: None,
@@ -49,6 +50,7 @@ fn group(desired: i64) -> Group {
         members: BTreeMap::new(),
         launches: BTreeMap::new(),
         last_change: String::new(),
+        held_change: None,
         unreplaced: 0,
         retry: None,
         failed_zones: BTreeSet::new(),
@@ -177,6 +179,39 @@ fn a_protected_instance_is_not_scaled_in() {
     group.members.get_mut("i-1").unwrap().is_protected = true;
     let plan = plan(&group, &running(&group), minutes(9));
     assert_eq!(terminating(&plan.group), ["i-2"]);
+}
+
+#[test]
+fn the_history_says_once_that_all_that_is_left_is_protected() {
+    let mut group = with(with(with(group(1), "i-1", "a", "1"), "i-2", "a", "1"), "i-3", "b", "1");
+    for id in ["i-1", "i-2"] {
+        group.members.get_mut(id).unwrap().is_protected = true;
+    }
+    group.last_change = "At 1970 a user request changed it from 3 to 1.".into();
+    let first = plan(&group, &running(&group), minutes(9));
+    assert_eq!(terminating(&first.group), ["i-3"]);
+    let (told, words): (Vec<_>, Vec<_>) =
+        first.activities.iter().map(|it| (it.status, it.description.as_str())).unzip();
+    assert_eq!(told, [ActivityStatus::InProgress, ActivityStatus::Cancelled]);
+    assert!(words[1].ends_with("all remaining instances are protected from scale-in."));
+    let held = &first.activities[1];
+    assert!(
+        held.cause.ends_with("from 3 to 1. At 1970-01-01T00:09:00Z group reached equilibrium.")
+    );
+    assert!(held.ended_at.is_some());
+
+    let again = plan(&first.group, &running(&first.group), minutes(10));
+    assert!(again.activities.is_empty(), "{:?}", again.activities);
+    let mut next = again.group;
+    (next.desired, next.last_change) = (0, "At 1970 a user request changed it from 1 to 0.".into());
+    assert_eq!(plan(&next, &running(&next), minutes(11)).activities.len(), 1, "of a new change");
+}
+
+#[test]
+fn protected_instances_that_are_all_wanted_keep_nobody() {
+    let mut group = with(with(group(2), "i-1", "a", "1"), "i-2", "b", "1");
+    group.members.values_mut().for_each(|it| it.is_protected = true);
+    assert!(plan(&group, &running(&group), minutes(9)).activities.is_empty());
 }
 
 #[test]

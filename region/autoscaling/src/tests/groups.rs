@@ -53,6 +53,33 @@ async fn a_group_grows_shrinks_and_goes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_group_whose_deletion_is_prevented_goes_only_once_it_may() {
+    let region = region();
+    let protected = CreateAutoScalingGroupRequest {
+        deletion_protection: Some("prevent-all-deletion".to_owned()),
+        min_size: 0,
+        ..create(0)
+    };
+    region.call::<CreateAutoScalingGroup>(protected).await;
+    let group = region.group().await;
+    assert_eq!(group.deletion_protection.as_deref(), Some("prevent-all-deletion"));
+    let delete = |force| DeleteAutoScalingGroupRequest {
+        auto_scaling_group_name: "nodes".to_owned(),
+        force_delete: force,
+    };
+    assert_eq!(region.code::<DeleteAutoScalingGroup>(delete(None)).await, "ValidationError");
+    let less = UpdateAutoScalingGroupRequest {
+        auto_scaling_group_name: "nodes".to_owned(),
+        deletion_protection: Some("prevent-force-deletion".to_owned()),
+        ..Default::default()
+    };
+    region.call::<UpdateAutoScalingGroup>(less).await;
+    assert_eq!(region.code::<DeleteAutoScalingGroup>(delete(Some(true))).await, "ValidationError");
+    region.call::<DeleteAutoScalingGroup>(delete(None)).await;
+    assert_eq!(region.group().await.auto_scaling_group_name, None);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_name_is_of_printable_ascii_without_colons() {
     let region = region();
     for name in ["with:colon", "with space", "n\u{e4}me", &"x".repeat(256)] {

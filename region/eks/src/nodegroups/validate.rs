@@ -29,7 +29,8 @@ pub(crate) const BOTTLEROCKET: &str = "BOTTLEROCKET_x86_64";
 const AMI_TYPES: [&str; 3] = [AL2023, BOTTLEROCKET, CUSTOM];
 const CAPACITY_TYPES: [&str; 2] = ["ON_DEMAND", "SPOT"];
 pub(crate) const CUSTOM: &str = "CUSTOM";
-/// Quotas of AWS. Sources: EKS best practices (450), the facts' from memory (30).
+/// Quotas of AWS. Sources: EKS best practices (450; that it holds for maxSize, the API reference's
+/// `NodegroupScalingConfig`), the facts' from memory (30).
 const MOST_NODES: i64 = 450;
 const MOST_GROUPS: usize = 30;
 const MOST_TYPES: usize = 20;
@@ -158,7 +159,15 @@ fn sizes(request: &CreateNodegroupRequest) -> Result<(), Fault> {
     let asked = request.scaling_config.clone().unwrap_or_default();
     let min = asked.min_size.unwrap_or(1);
     let (max, desired) = (asked.max_size.unwrap_or(2), asked.desired_size.unwrap_or(2));
+    // `UpdateNodegroupConfig` knows no such error.
+    if max > MOST_NODES {
+        return Err(faults::limit_exceeded(too_many(max)));
+    }
     check_sizes(min, max, desired)
+}
+
+fn too_many(max: i64) -> String {
+    format!("Nodes per managed node group: the limit is {MOST_NODES}, and maxSize is {max}")
 }
 
 pub(crate) fn check_sizes(min: i64, max: i64, desired: i64) -> Result<(), Fault> {
@@ -166,9 +175,7 @@ pub(crate) fn check_sizes(min: i64, max: i64, desired: i64) -> Result<(), Fault>
     match () {
         () if min < 0 || desired < 0 => wrong("minSize and desiredSize must be 0 or more"),
         () if max < 1 => wrong("maxSize must be 1 or more"),
-        () if desired > MOST_NODES => Err(faults::limit_exceeded(format!(
-            "Nodes per managed node group: the limit is {MOST_NODES}, and {desired} are desired"
-        ))),
+        () if max > MOST_NODES => wrong(&too_many(max)),
         () if min > max => {
             wrong(&format!("Minimum capacity {min} can't be greater than maximum size {max}"))
         }

@@ -138,8 +138,8 @@ fn fleet(text: &str) -> Result<Fleet, Failure> {
     let (kind, count) = text.split_once('=').unwrap_or((text, "1"));
     let known = instance_types::find(kind)
         .ok_or_else(|| wrong(format!("there is no instance type `{kind}`")))?;
-    let count = count.parse().ok().filter(|it| *it <= 5000);
-    let count = count.ok_or_else(|| wrong(format!("`{text}` names no number up to 5000")))?;
+    let count = count.parse().ok().filter(|it| (1..=5000).contains(it));
+    let count = count.ok_or_else(|| wrong(format!("`{text}` names no number from 1 to 5000")))?;
     Ok(Fleet::of(known, count))
 }
 

@@ -231,6 +231,7 @@ mod tests {
         InstanceStatus {
             id: id.to_owned(),
             state: state.to_owned(),
+            is_spot: false,
             status_check: check.to_owned(),
             boot_id: None,
             booted_at: None,

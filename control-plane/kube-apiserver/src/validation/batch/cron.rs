@@ -2,6 +2,7 @@
 //!
 //! Upstream: `validateCronJobSpec` in pkg/apis/batch/validation.
 
+use cron::{Dialect, Schedule};
 use serde_json::Value;
 
 use super::spec;
@@ -54,10 +55,8 @@ fn schedule(faults: &mut Faults, schedule: &str, may_have_zone: bool, zone: &Val
     if schedule.is_empty() {
         return faults.required(field);
     }
-    let fields = schedule.strip_prefix("TZ=").or_else(|| schedule.strip_prefix("CRON_TZ="));
-    let fields = fields.map_or(schedule, |it| it.split_once(' ').map_or("", |(_, it)| it.trim()));
-    if let Err(why) = parse(fields) {
-        faults.invalid(field, schedule, why);
+    if let Err(why) = Schedule::parse(schedule, Dialect::KUBERNETES) {
+        faults.invalid(field, schedule, why.to_string());
     }
     if !schedule.contains("TZ") {
         return;
@@ -69,81 +68,6 @@ fn schedule(faults: &mut Faults, schedule: &str, may_have_zone: bool, zone: &Val
         let why = "cannot use both timeZone field and TZ or CRON_TZ in schedule";
         faults.invalid(field, schedule, why);
     }
-}
-
-/// The fields of a schedule with their bounds.
-const FIELDS: [(u32, u32, &[&str]); 5] = [
-    (0, 59, &[]),
-    (0, 23, &[]),
-    (1, 31, &[]),
-    (1, 12, &["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]),
-    (0, 6, &["sun", "mon", "tue", "wed", "thu", "fri", "sat"]),
-];
-
-/// In the words of the library that upstream uses.
-fn parse(schedule: &str) -> Result<(), String> {
-    if let Some(every) = schedule.strip_prefix("@every ") {
-        let is_duration = every.parse::<jiff::SignedDuration>().is_ok();
-        let why =
-            || format!("failed to parse duration {schedule}: time: invalid duration {every:?}");
-        return if is_duration { Ok(()) } else { Err(why()) };
-    }
-    if schedule.starts_with('@') {
-        const NAMED: [&str; 7] =
-            ["@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly"];
-        let why = || format!("unrecognized descriptor: {schedule}");
-        return if NAMED.contains(&schedule) { Ok(()) } else { Err(why()) };
-    }
-    let parts: Vec<&str> = schedule.split_whitespace().collect();
-    if parts.len() != FIELDS.len() {
-        let count = parts.len();
-        return Err(format!("expected exactly 5 fields, found {count}: [{}]", parts.join(" ")));
-    }
-    for (part, bounds) in parts.iter().zip(FIELDS) {
-        part.split(',').try_for_each(|it| range(it, bounds))?;
-    }
-    Ok(())
-}
-
-fn range(text: &str, (least, most, names): (u32, u32, &[&str])) -> Result<(), String> {
-    let (limits, step) = text.split_once('/').map_or((text, None), |(a, b)| (a, Some(b)));
-    let parse = |it: &str| -> Result<u32, String> {
-        let named = names.iter().position(|name| it.eq_ignore_ascii_case(name));
-        let named = named.and_then(|at| u32::try_from(at).ok()).map(|at| at + least);
-        let number = named.or_else(|| it.parse().ok());
-        number.ok_or_else(|| {
-            format!("failed to parse int from {it}: strconv.Atoi: parsing {it:?}: invalid syntax")
-        })
-    };
-    let mut parts = limits.split('-');
-    let first = parts.next().unwrap_or_default();
-    let (from, to) = match (first, parts.next()) {
-        ("*" | "?", None) => (least, most),
-        (_, None) if step.is_some() => (parse(first)?, most),
-        (_, None) => (parse(first)?, parse(first)?),
-        (_, Some(last)) => (parse(first)?, parse(last)?),
-    };
-    if parts.next().is_some() {
-        return Err(format!("too many hyphens: {text}"));
-    }
-    let step = match step {
-        None => 1,
-        Some(it) if it.contains('/') => return Err(format!("too many slashes: {text}")),
-        Some(it) => parse(it)?,
-    };
-    if from < least {
-        return Err(format!("beginning of range ({from}) below minimum ({least}): {text}"));
-    }
-    if to > most {
-        return Err(format!("end of range ({to}) above maximum ({most}): {text}"));
-    }
-    if from > to {
-        return Err(format!("beginning of range ({from}) beyond end of range ({to}): {text}"));
-    }
-    if step == 0 {
-        return Err(format!("step of range should be a positive number: {text}"));
-    }
-    Ok(())
 }
 
 fn time_zone(faults: &mut Faults, zone: &Value) {
@@ -172,23 +96,26 @@ fn time_zone(faults: &mut Faults, zone: &Value) {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
+    fn said(schedule: &str, may_have_zone: bool, zone: &Value) -> String {
+        let mut faults = Faults::default();
+        super::schedule(&mut faults, schedule, may_have_zone, zone);
+        let all = faults.found.iter().map(ToString::to_string);
+        all.collect::<Vec<_>>().join("; ")
+    }
+
     #[test]
-    fn a_schedule_has_five_fields_within_their_bounds() {
-        for good in ["*/5 * * * *", "0 0 1,15 jan-mar MON", "@daily", "@every 1h30m", "? ? ? ? ?"] {
-            assert_eq!(parse(good), Ok(()), "{good}");
-        }
-        for (bad, why) in [
-            ("* * * *", "expected exactly 5 fields, found 4: [* * * *]"),
-            ("60 * * * *", "end of range (60) above maximum (59): 60"),
-            ("* * 0 * *", "beginning of range (0) below minimum (1): 0"),
-            ("5-1 * * * *", "beginning of range (5) beyond end of range (1): 5-1"),
-            ("*/0 * * * *", "step of range should be a positive number: */0"),
-            ("@soon", "unrecognized descriptor: @soon"),
-        ] {
-            assert_eq!(parse(bad), Err(why.to_owned()), "{bad}");
-        }
-        assert!(parse("x * * * *").unwrap_err().starts_with("failed to parse int from x"));
+    fn a_schedule_is_one_of_cron_and_names_no_zone_but_where_it_always_has() {
+        let none = Value::Null;
+        assert_eq!(said("0 0 1,15 jan-mar MON", false, &none), "");
+        assert!(said("0 0 * * 7", false, &none).contains("end of range (7) above maximum (6): 7"));
+        let zoned = "TZ=UTC 0 0 * * *";
+        assert!(said(zoned, false, &none).contains("cannot use TZ or CRON_TZ in schedule, use"));
+        assert_eq!(said(zoned, true, &none), "");
+        assert!(said(zoned, true, &json!("UTC")).contains("cannot use both timeZone field and TZ"));
+        assert!(said("TZ=Mars 0 0 * * *", true, &none).contains("provided bad location Mars"));
     }
 }

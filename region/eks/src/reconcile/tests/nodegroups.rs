@@ -445,6 +445,37 @@ async fn a_cluster_has_thirty_groups_at_most() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_group_has_450_nodes_at_most() {
+    let region = region().await;
+    region.create("a").await;
+    let (asked, root) = (full(&region).await, region.root());
+    let of = |max: i64| NodegroupScalingConfig { max_size: Some(max), ..Default::default() };
+    let create = async |max: i64| {
+        let scaling_config = Some(of(max));
+        let request = CreateNodegroupRequest { scaling_config, ..asked.clone() };
+        Handle::<CreateNodegroup>::handle(&region.eks, &root, request).await
+    };
+    for max in [451, 1_000_000_000] {
+        let refused = create(max).await.unwrap_err();
+        assert_eq!(refused.code, "ResourceLimitExceededException");
+    }
+    create(450).await.unwrap();
+    let group = region.eks.find_nodegroup("a", &asked.nodegroup_name).unwrap();
+    region.eks.change_nodegroup(&group, |it| it.state = State::Active).unwrap();
+    // Of that API it is no error.
+    let request = UpdateNodegroupConfigRequest {
+        cluster_name: "a".to_owned(),
+        nodegroup_name: asked.nodegroup_name.clone(),
+        scaling_config: Some(of(1_000_000_000)),
+        ..Default::default()
+    };
+    let refused = Handle::<UpdateNodegroupConfig>::handle(&region.eks, &root, request).await;
+    let refused = refused.unwrap_err();
+    assert_eq!(refused.code, "InvalidParameterException");
+    assert!(refused.message.contains("the limit is 450"), "{}", refused.message);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_group_is_given_a_warm_pool_changes_it_and_loses_it_again() {
     let region = region().await;
     region.create("a").await;

@@ -136,11 +136,10 @@ pub(super) fn of(facts: &Facts, now: Timestamp) -> Vec<Step> {
         // Something before it is the reason.
         let is_broken = steps.iter().rev().skip(1).any(|it| it.state == State::Fails);
         if let Some(registration) = steps.last_mut().filter(|_| is_broken) {
-            (registration.state, registration.next) = (State::NotReached, None);
+            *registration = not_reached("registration");
         }
         let rest = ["certificate", "registry", "CNI", "cluster DNS", "Ready"];
-        let (state, detail) = (State::NotReached, String::new());
-        steps.extend(rest.map(|step| Step { step, state, detail: detail.clone(), next: None }));
+        steps.extend(rest.map(not_reached));
         return steps;
     };
     let known = &facts.known;
@@ -162,7 +161,7 @@ fn of_instance(facts: &Facts, instance: &Instance) -> Vec<Step> {
         made("role", aws::role(instance)),
         made("rights", aws::rights(instance)),
         made("VPC DNS", aws::dns(instance)),
-        made("boot", aws::boot(instance)),
+        made("boot", aws::boot(instance, facts.known.node.is_some())),
     ];
     if facts.known.node.is_none() {
         steps.push(made("endpoint", aws::endpoint(instance, &facts.cluster)));
@@ -178,6 +177,11 @@ fn made(step: &'static str, verdict: Verdict) -> Step {
         Verdict::Fails(detail, next) => (State::Fails, detail, Some(next)),
     };
     Step { step, state, detail, next }
+}
+
+/// Nothing is said of it: what it would say, an earlier step has said.
+fn not_reached(step: &'static str) -> Step {
+    Step { step, state: State::NotReached, detail: String::new(), next: None }
 }
 
 /// The step at which the chain breaks.

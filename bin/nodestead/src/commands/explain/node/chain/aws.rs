@@ -130,23 +130,44 @@ pub(super) fn dns(it: &Instance) -> Verdict {
     )
 }
 
-/// The console's last word on configuring.
-pub(super) fn boot(it: &Instance) -> Verdict {
-    let lines = it.console.lines().rev();
-    let told = lines.clone().find_map(|line| match line {
-        line if line.contains("the node is configured") => Some(Ok(())),
-        line if line.contains("failed to configure the node") => Some(Err(line)),
+/// The console's last word on configuring, in this boot.
+pub(super) fn boot(it: &Instance, is_registered: bool) -> Verdict {
+    let lines: Vec<_> = it.console.lines().collect();
+    let start = lines.iter().rposition(|it| plain(it).ends_with(": booting"));
+    let lines = &lines[start.unwrap_or_default()..];
+    let told = lines.iter().enumerate().rev().find_map(|(at, line)| match *line {
+        line if line.contains("user data asked for no node") => Some(Ok(false)),
+        line if line.contains("the node is configured") => Some(Ok(true)),
+        line if line.contains("failed to configure the node") => Some(Err(at)),
         _ => None,
     });
     match told {
-        Some(Ok(())) => good("nodeadm has configured containerd and the kubelet"),
-        Some(Err(line)) => {
-            // nodeadm says which step; init only that it failed.
-            let step = lines.into_iter().find(|it| it.contains("step `")).unwrap_or(line);
-            fails(plain(step), format!("aws ec2 get-console-output --instance-id {}", it.id))
-        }
+        Some(Ok(true)) => good("nodeadm has configured containerd and the kubelet"),
+        Some(Ok(false)) => good("it is up, and its user data asked for no node: it has no kubelet"),
+        Some(Err(at)) => fails(
+            failure(&lines[..=at]),
+            format!("aws ec2 get-console-output --instance-id {}", it.id),
+        ),
+        // The console keeps its end only.
+        None if is_registered => good("its kubelet has registered the node"),
         None => unknown("the console says nothing of it"),
     }
+}
+
+/// nodeadm says which step failed and why, below each other; init, on the last line, only that it did.
+fn failure(lines: &[&str]) -> String {
+    let Some((last, before)) = lines.split_last() else { return String::new() };
+    let begins = |it: &&str| plain(it).starts_with("error: ");
+    let Some(start) = before.iter().rposition(begins) else { return said(last) };
+    let is_other = before[start..].iter().any(|it| it.contains("failed to configure the node"));
+    if is_other {
+        return said(last);
+    }
+    let error = plain(before[start]);
+    let causes = before[start + 1..].iter().map(|it| plain(it));
+    let causes = causes.filter_map(|it| it.strip_prefix("because: ").map(str::to_owned));
+    let error = error.trim_start_matches("error: ").to_owned();
+    std::iter::once(error).chain(causes).collect::<Vec<_>>().join(": ")
 }
 
 const UNREACHABLE: [&str; 8] = [
@@ -187,7 +208,32 @@ fn has_word(line: &str, words: &[&str]) -> bool {
 pub(super) fn complaint(log: &str, words: &[&str]) -> Option<String> {
     let is_complaint = |it: &&str| it.contains("WARN") || it.contains("ERROR");
     let mut lines = log.lines().rev().take(200).filter(is_complaint);
-    lines.find(|it| has_word(it, words)).map(plain)
+    lines.find(|it| has_word(it, words)).map(said)
+}
+
+/// What a line of a log says, without when, where and how loud: the message, and its error.
+fn said(line: &str) -> String {
+    let line = plain(line);
+    let loud = ["WARN ", "ERROR "].into_iter().find_map(|level| line.split_once(level));
+    let rest = loud.map_or(line.as_str(), |(_, rest)| rest.trim_start());
+    let is_target = |it: &str| !it.contains(' ');
+    let message = match rest.split_once(": ") {
+        Some((target, message)) if is_target(target) => message,
+        _ => rest,
+    };
+    let is_field = |it: &str| {
+        let name = it.split_once('=').map(|(name, _)| name);
+        let is_small = |it: char| it.is_ascii_lowercase() || it == '_';
+        name.is_some_and(|it| !it.is_empty() && it.chars().all(is_small))
+    };
+    let words: Vec<_> = message.split(' ').collect();
+    let fields = words.iter().position(|it| is_field(it)).unwrap_or(words.len());
+    let told = words[..fields].join(" ");
+    let mut names = [" error=", " failure="].into_iter();
+    match names.find_map(|name| message.split_once(name)) {
+        Some((_, why)) => format!("{told}: {}", why.trim_matches('"')),
+        None => told,
+    }
 }
 
 /// Without the colours of a terminal.

@@ -35,7 +35,7 @@ pub(super) fn mapping(facts: &Facts, instance: &Instance) -> Verdict {
     let next = if cluster.has_entries { create } else { map };
     let Some(found) = &facts.known.mapping else {
         let refused = complaint(&instance.kubelet_log, &["unauthorized", "401"]);
-        let heard = refused.map(|it| format!(": {it}")).unwrap_or_default();
+        let heard = if refused.is_some() { ", and refuses its kubelet" } else { "" };
         let place = if cluster.has_entries { "no access entry" } else { "not mapped in aws-auth" };
         return fails(format!("the cluster does not know {arn} ({place}){heard}"), next);
     };

@@ -172,32 +172,89 @@ fn an_instance_needs_metadata_and_a_role_that_it_gets_and_that_may_join() {
     assert_eq!(not_joined(|it, _| it.has_dns = false).0, "VPC DNS");
 }
 
+const CONFIGURED: &str = "2026-11-29T08:00:00.1Z  INFO node_init::boot: the node is configured\n";
+const FAILED: &str = "\u{1b}[31merror: step `node name`: failed\u{1b}[0m\n  because: EC2 says no\n\
+    2026-11-29T08:00:00.2Z ERROR node_init::boot: failed to configure the node \
+    failure=\"nodeadm: exit status: 1\"\n";
+const BOOTING: &str = "2026-11-29T08:00:00.0Z  INFO node_init::command: booting\n";
+
+fn boot_of(console: &str, is_node: bool) -> Step {
+    let mut facts = facts();
+    if let Some(instance) = &mut facts.instance {
+        console.clone_into(&mut instance.console);
+    }
+    if !is_node {
+        facts.known.node = None;
+    }
+    of(&facts, now()).into_iter().find(|it| it.step == "boot").unwrap()
+}
+
 #[test]
 fn the_consoles_last_word_on_configuring_counts() {
-    let (step, why) = not_joined(|it, _| {
-        it.console =
-            "INFO the node is configured\n\u{1b}[31mError: step `node name`: failed\u{1b}[0m\n\
-                      ERROR failed to configure the node failure=\"nodeadm: exit status: 1\"\n"
-                .to_owned();
-    });
-    assert_eq!((step, why.as_str()), ("boot", "Error: step `node name`: failed"));
+    let boot = boot_of(&format!("{CONFIGURED}{FAILED}"), false);
+    assert_eq!(boot.state, State::Fails);
+    assert_eq!(boot.detail, "step `node name`: failed: EC2 says no", "with its cause");
+    assert_eq!(boot_of(&format!("{FAILED}{CONFIGURED}"), false).state, State::Good);
+}
+
+#[test]
+fn an_earlier_boots_words_say_nothing_of_this_one() {
+    for earlier in [CONFIGURED, FAILED] {
+        let boot = boot_of(&format!("{BOOTING}{earlier}{BOOTING}"), false);
+        assert_eq!(boot.state, State::Unknown, "{boot:?}");
+    }
+    const BARE: &str =
+        "ERROR node_init::boot: failed to configure the node failure=\"no memory\"\n";
+    let boot = boot_of(&format!("{FAILED}{BARE}"), false);
+    assert_eq!(boot.detail, "failed to configure the node: no memory", "its own reason");
+}
+
+#[test]
+fn an_instance_that_was_asked_for_no_node_has_not_configured_one() {
+    const ALONE: &str =
+        "WARN node_init::command: user data asked for no node: nothing but init runs here\n";
+    let boot = boot_of(&format!("{BOOTING}{CONFIGURED}{ALONE}"), false);
+    assert_eq!(boot.state, State::Good);
+    assert!(boot.detail.contains("no kubelet"), "{boot:?}");
+}
+
+#[test]
+fn a_node_has_booted_whatever_the_console_has_forgotten() {
+    assert_eq!(boot_of("", true).state, State::Good);
+    assert_eq!(boot_of("", false).state, State::Unknown);
 }
 
 #[test]
 fn a_kubelet_that_reaches_nobody_or_is_known_to_nobody_says_so() {
     let (step, why) = not_joined(|it, _| {
-        it.kubelet_log = "INFO start\nWARN failed to register: connection refused\n".to_owned();
+        it.kubelet_log = "2026-11-29T08:00:01Z  INFO kubelet: start\n2026-11-29T08:00:02Z  WARN \
+                          kubelet::node::register: the node was not registered node=\"ip-1\" \
+                          error=tcp connect: connection refused\n"
+            .to_owned();
     });
-    assert_eq!((step, why.as_str()), ("endpoint", "WARN failed to register: connection refused"));
+    let said = "the node was not registered: tcp connect: connection refused";
+    assert_eq!((step, why.as_str()), ("endpoint", said));
     let (step, why) = not_joined(|it, facts| {
         facts.known.mapping = None;
         it.kubelet_log =
             "WARN connection refused\nWARN failed to register: Unauthorized\n".to_owned();
     });
     assert_eq!(step, "mapping", "whoever refuses was reached");
-    assert!(why.contains("no access entry") && why.ends_with("Unauthorized"), "{why}");
+    assert!(why.contains("no access entry") && why.ends_with("refuses its kubelet"), "{why}");
     let (step, why) = not_joined(|_, _| {});
     assert_eq!((step, why.as_str()), ("registration", "there is no Node for it"));
+}
+
+#[test]
+fn what_the_kubelet_says_is_said_once() {
+    let mut facts = facts();
+    facts.known.node = None;
+    if let Some(instance) = &mut facts.instance {
+        instance.kubelet_log = "WARN kubelet: connection refused by \"them\"\n".to_owned();
+    }
+    let steps = of(&facts, now());
+    let saying = steps.iter().filter(|it| it.detail.contains("refused"));
+    assert_eq!(saying.map(|it| it.step).collect::<Vec<_>>(), ["endpoint"]);
 }
 
 #[test]
