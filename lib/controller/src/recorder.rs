@@ -33,6 +33,8 @@ const REFILL_SECONDS: f64 = 300.0;
 const PENDING: usize = 1024;
 const REMEMBERED: usize = 4096;
 const WRITE_LIMIT: Duration = Duration::from_secs(10);
+/// How many names an event is offered.
+const NAMES: u32 = 5;
 
 /// `Normal` or `Warning`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -257,20 +259,37 @@ async fn write(client: &Client, component: &str, ledger: &mut Ledger, note: Note
             }
             failure
         }
-        Step::Create => {
-            let event = new_event(&note, component, now, ledger.stamp(now));
-            let name = event.metadata.name.clone().unwrap_or_default();
-            match events.create(&PostParams::default(), &event).await {
-                Err(error) => Some(error),
-                Ok(_) => {
-                    ledger.remember(note, name, now);
-                    None
-                }
+        Step::Create => match create(&events, component, ledger, &note, now).await {
+            Err(error) => Some(error),
+            Ok(name) => {
+                ledger.remember(note, name, now);
+                None
             }
-        }
+        },
     };
     if let Some(error) = failure {
         debug!(component, error = %telemetry::chain(&error), "event not written");
+    }
+}
+
+/// Returns its name. Another component may have told of the same object in the same instant, and has the
+/// name then.
+async fn create(
+    events: &Api<Event>,
+    component: &str,
+    ledger: &mut Ledger,
+    note: &Note,
+    now: Timestamp,
+) -> Result<String, kube::Error> {
+    let mut tries = 0;
+    loop {
+        let event = new_event(note, component, now, ledger.stamp(now));
+        tries += 1;
+        match events.create(&PostParams::default(), &event).await {
+            Err(kube::Error::Api(status)) if status.is_already_exists() && tries < NAMES => {}
+            Err(error) => return Err(error),
+            Ok(_) => return Ok(event.metadata.name.unwrap_or_default()),
+        }
     }
 }
 
