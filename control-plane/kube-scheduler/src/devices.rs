@@ -55,7 +55,7 @@ pub(crate) struct Devices {
 /// What is written, and what is assumed until it is seen.
 pub(crate) struct Placement {
     pub(crate) claims: Vec<ClaimWrite>,
-    pub(crate) new: Option<NewClaim>,
+    pub(crate) new: Option<Box<NewClaim>>,
     pub(crate) assumed: Assumed,
 }
 
@@ -243,7 +243,7 @@ impl Devices {
             let allocation = allocation(stores, &claim, &given, &node.name, now);
             // Its own UID is known when it is made.
             placed.assumed.insert(object::uid(pod), held(&given));
-            placed.new = Some(NewClaim::new(claim, &wishes, allocation));
+            placed.new = Some(Box::new(NewClaim::new(claim, &wishes, allocation)));
         }
         placed
     }

@@ -51,7 +51,7 @@ pub(crate) async fn write(
                 nominate(context, pod, &node).await;
             }
             if let Some(new) = new {
-                match make(context, pod, new).await {
+                match make(context, pod, *new).await {
                     Some(claim) => claims.push(claim),
                     None => return ended(Outcome::Error),
                 }

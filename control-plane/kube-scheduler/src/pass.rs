@@ -41,7 +41,7 @@ pub(crate) enum Decision {
         /// What its claims of devices are given first.
         claims: Vec<ClaimWrite>,
         /// A claim that is made for its extended resources.
-        new: Option<NewClaim>,
+        new: Option<Box<NewClaim>>,
     },
     /// The claims wait for a node: give each its volume, or tell its provisioner the node, and come
     /// back when it is bound.

@@ -24,7 +24,7 @@ use tokio::time::Instant;
 
 use crate::{
     labels,
-    observed::{RuntimePod, State},
+    observed::{RuntimeContainer, RuntimePod, State},
     pod::PodExt,
     stats::group::Group,
 };
@@ -80,7 +80,7 @@ impl EarlyExits {
     pub(crate) fn settle(&mut self, observed: &RuntimePod) {
         self.0.retain(|it| {
             let container = observed.containers.iter().find(|known| known.id == it.id);
-            it.heard.elapsed() < LIMIT && container.is_some_and(|known| known.is_running())
+            it.heard.elapsed() < LIMIT && container.is_some_and(RuntimeContainer::is_running)
         });
     }
 

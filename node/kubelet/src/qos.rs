@@ -255,6 +255,7 @@ pub(crate) fn oom_score_adj(pod: &Pod, container: &Container, node_memory: i64) 
 
 /// The swap that a container may use where it is limited (`LimitedSwap`): of the node's the part that it
 /// asks for of the node's memory. Only containers that may be given more memory than they ask for have any.
+#[expect(clippy::cast_possible_truncation, reason = "less than the machine's swap")]
 pub(crate) fn limited_swap(pod: &Pod, container: &Container, memory: i64, swap: i64) -> i64 {
     let resources = container.resources.as_ref();
     let (asked, limit) = (requests(resources).memory, limits(resources).memory);

@@ -272,11 +272,12 @@ impl Server {
     /// What is switched off is said to be; there is no profiler, and the log's level is set at the start.
     fn disabled(&self, parts: &[&str]) -> Option<Response<Body>> {
         let config = &self.context.settings.config;
-        let is_debugging = match parts {
-            ["run" | "exec" | "attach" | "portForward" | "containerLogs", ..] => true,
-            ["runningpods" | "logs", ..] | ["debug", "pprof", ..] => true,
-            _ => false,
-        };
+        let is_debugging = matches!(
+            parts,
+            ["run" | "exec" | "attach" | "portForward" | "containerLogs", ..]
+                | ["runningpods" | "logs", ..]
+                | ["debug", "pprof", ..]
+        );
         let message = match parts {
             _ if is_debugging && !config.enable_debugging_handlers => {
                 "Debug endpoints are disabled.\n"

@@ -134,6 +134,8 @@ impl Enforcer {
 mod tests {
     use std::process::{Command, Stdio};
 
+    use lifecycle::Scope;
+
     use super::*;
     use crate::ruleset::Log;
 
@@ -183,7 +185,8 @@ mod tests {
         let metrics = Arc::default();
         let enforcer = Enforcer { state, nft: nft.clone(), options, metrics, old: None };
         let (sender, updates) = mpsc::channel(8);
-        let running = tokio::spawn(enforcer.run(updates, Arc::default()));
+        let scope = Scope::new();
+        let running = scope.spawn("enforcer", enforcer.run(updates, Arc::default()));
         let has_table = || nft.has_table(Family::Inet, TABLE).unwrap();
         tokio::time::sleep(2 * CHECK).await;
         assert!(!has_table(), "nothing is known yet");

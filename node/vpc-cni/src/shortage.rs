@@ -86,7 +86,7 @@ impl Shortage {
             ),
             Self::Cooling => {
                 text +=
-                    "those that are free were in use a moment ago, and rest (IP_COOLDOWN_PERIOD)."
+                    "those that are free were in use a moment ago, and rest (IP_COOLDOWN_PERIOD).";
             }
             Self::Unauthorized { error } => write(
                 &mut text,

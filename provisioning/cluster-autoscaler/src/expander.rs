@@ -85,10 +85,7 @@ fn keep<'a>(
 }
 
 /// Those of the least score.
-fn best<'a>(
-    candidates: Vec<&'a Candidate>,
-    score: impl Fn(&Candidate) -> f64,
-) -> Vec<&'a Candidate> {
+fn best(candidates: Vec<&Candidate>, score: impl Fn(&Candidate) -> f64) -> Vec<&Candidate> {
     let least = candidates.iter().map(|it| score(it)).min_by(f64::total_cmp);
     candidates.into_iter().filter(|it| Some(score(it)) == least).collect()
 }

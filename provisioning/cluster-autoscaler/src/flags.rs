@@ -22,8 +22,11 @@ fn limits(text: &str) -> Result<(i64, i64), String> {
     if min < 0 || max < min { Err(wrong()) } else { Ok((min, max)) }
 }
 
+/// A type, and the least and the most that there may be of it.
+type GpuLimits = (String, (i64, i64));
+
 /// `type:min:max`; nothing where nothing is said.
-pub(crate) fn gpu_limits(text: &str) -> Result<Option<(String, (i64, i64))>, String> {
+pub(crate) fn gpu_limits(text: &str) -> Result<Option<GpuLimits>, String> {
     if text.is_empty() {
         return Ok(None);
     }

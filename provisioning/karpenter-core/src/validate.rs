@@ -139,8 +139,8 @@ fn value_fault(value: &str) -> Option<String> {
     let is_outer = |it: char| it.is_ascii_alphanumeric();
     let is_good = value.len() <= 63
         && value.chars().all(is_inner)
-        && value.starts_with(is_outer) == !value.is_empty()
-        && value.ends_with(is_outer) == !value.is_empty();
+        && value.starts_with(is_outer) != value.is_empty()
+        && value.ends_with(is_outer) != value.is_empty();
     (!is_good).then(|| "a value is no label value".to_owned())
 }
 

@@ -90,7 +90,7 @@ fn passed(was: Option<InstanceState>, is: InstanceState) -> Vec<InstanceState> {
     use InstanceState::{Running, ShuttingDown, Stopped, Stopping, Terminated};
     match (was, is) {
         (Some(was), is) if was == is => Vec::new(),
-        (Some(was), Stopped) if was == Running => vec![Stopping, Stopped],
+        (Some(Running), Stopped) => vec![Stopping, Stopped],
         (Some(was), Terminated) if was != ShuttingDown => vec![ShuttingDown, Terminated],
         (_, is) => vec![is],
     }

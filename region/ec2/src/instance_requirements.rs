@@ -88,7 +88,7 @@ fn matches(facts: &InstanceType, wanted: &InstanceRequirementsRequest) -> bool {
 }
 
 fn has_bandwidth(facts: &InstanceType, wanted: &InstanceRequirementsRequest) -> bool {
-    let gigabits = facts.network_bandwidth_mbps.map(|it| thousandth(it));
+    let gigabits = facts.network_bandwidth_mbps.map(thousandth);
     between(wanted.network_bandwidth_gbps, gigabits)
         && match (wanted.baseline_ebs_bandwidth_mbps, facts.ebs_bandwidth_mbps) {
             (None, _) => true,

@@ -114,10 +114,12 @@ pub(crate) fn write(path: &Path, content: &[u8]) -> Result<(), FileError> {
 /// A new file in the place of what is there: in a layer that an instance can write to it may be a link
 /// that leads out of it.
 fn create(path: &Path) -> io::Result<fs::File> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => fs::File::options().write(true).create_new(true).open(path),
+    if let Err(error) = fs::remove_file(path)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        return Err(error);
     }
+    fs::File::options().write(true).create_new(true).open(path)
 }
 
 pub(crate) fn make_folder(path: &Path) -> Result<(), FileError> {

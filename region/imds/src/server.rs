@@ -268,7 +268,7 @@ impl Range {
 
     fn limit(&self, hops: u32) -> io::Result<()> {
         let before = self.least.fetch_min(hops.max(1), Ordering::SeqCst);
-        transport::limit_hops(&*self.socket, before.min(hops.max(1)))
+        transport::limit_hops(&self.socket, before.min(hops.max(1)))
     }
 }
 

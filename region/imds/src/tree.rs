@@ -434,9 +434,9 @@ pub(crate) mod tests {
         assert_eq!(answer, Answer::Text("x".to_owned()));
         let path = format!("/latest/{}", api_imds::paths::TARGET_LIFECYCLE_STATE);
         assert_eq!(lookup(&sample(), &path), Answer::NotFound, "it is of no group");
-        let state = Some("Warmed:Stopped".to_owned());
-        let pooled = InstanceMetadata { target_lifecycle_state: state.clone(), ..sample() };
-        assert_eq!(lookup(&pooled, &path), Answer::Text(state.unwrap()));
+        let state = "Warmed:Stopped".to_owned();
+        let pooled = InstanceMetadata { target_lifecycle_state: Some(state.clone()), ..sample() };
+        assert_eq!(lookup(&pooled, &path), Answer::Text(state));
     }
 
     #[test]

@@ -181,7 +181,7 @@ impl Question<'_> {
                 match self.samples.get(&name) {
                     None => groups.missing.push(name),
                     Some(it) if self.is_cpu && self.is_starting(pod, it) => {
-                        groups.unready.push(name)
+                        groups.unready.push(name);
                     }
                     Some(_) => groups.ready += 1,
                 }

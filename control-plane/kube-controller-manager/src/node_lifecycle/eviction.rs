@@ -27,7 +27,7 @@ pub(super) struct Sightings(HashMap<String, Vec<(Taint, Timestamp)>>);
 impl Sightings {
     /// What is on the node now; what is there no more is forgotten.
     pub(super) fn see(&mut self, name: &str, node: Option<&Node>, now: Timestamp) {
-        let taints = node.into_iter().flat_map(|it| taints(it));
+        let taints = node.into_iter().flat_map(taints);
         let undated = taints.filter(|it| it.time_added.is_none());
         let before = self.0.remove(name).unwrap_or_default();
         let since = |taint: &Taint| before.iter().find(|it| it.0 == *taint).map_or(now, |it| it.1);

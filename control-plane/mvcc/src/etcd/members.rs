@@ -55,7 +55,7 @@ impl Members {
     pub(super) fn leave(&self, Turn(turn): Turn) {
         let next = turn.wrapping_add(1);
         // Whether it was the first makes no difference to it.
-        let _ = self.current.compare_exchange(turn, next, Ordering::Relaxed, Ordering::Relaxed);
+        drop(self.current.compare_exchange(turn, next, Ordering::Relaxed, Ordering::Relaxed));
     }
 
     pub(super) fn watch(&self) -> (Turn, WatchClient) {

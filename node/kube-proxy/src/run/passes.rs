@@ -313,7 +313,7 @@ mod tests {
         let nft = Nft::at(format!("/run/netns/{}", netns.0));
         let scope = Scope::new();
         let (sender, updates) = mpsc::channel(8);
-        let running = tokio::spawn(looped(&nft, &scope).run(updates));
+        let running = scope.spawn("passes", looped(&nft, &scope).run(updates));
         let has = |family| nft.has_table(family, TABLE).unwrap();
         let facts = Some(NodeFacts::default());
         let node = Update::Node { zone: None, facts, is_eligible: true };

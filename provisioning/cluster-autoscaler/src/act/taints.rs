@@ -132,7 +132,7 @@ async fn change(
         let patched = api.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await;
         match patched {
             Err(kube::Error::Api(status)) if status.is_conflict() && attempt < ATTEMPTS => {
-                attempt += 1
+                attempt += 1;
             }
             other => return other.map(drop),
         }

@@ -12,7 +12,7 @@ pub fn expires_at(claim: &NodeClaim) -> Option<Timestamp> {
 }
 
 /// Those that are to be deleted now.
-pub fn expired<'a>(claims: &'a [NodeClaim], now: Timestamp) -> impl Iterator<Item = &'a NodeClaim> {
+pub fn expired(claims: &[NodeClaim], now: Timestamp) -> impl Iterator<Item = &NodeClaim> {
     let alive = claims.iter().filter(|it| it.metadata.deletion_timestamp.is_none());
     alive.filter(move |it| expires_at(it).is_some_and(|end| end <= now))
 }

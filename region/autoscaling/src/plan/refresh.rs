@@ -94,7 +94,7 @@ fn begin(refresh: &mut Refresh, group: &Group) -> Vec<String> {
     let ignores = Protection::of(refresh) == Protection::Ignore;
     let matches =
         |it: &Member| it.template.id == wanted.id && it.template.version == wanted.version;
-    let counts = |it: &&Member| !(skips && matches(it)) && !(ignores && it.is_protected);
+    let counts = |it: &&Member| !(skips && matches(it) || ignores && it.is_protected);
     refresh.left = group.active().filter(counts).map(|it| it.instance_id.clone()).collect();
     refresh.total = refresh.left.len();
     refresh.status = RefreshStatus::InProgress;
@@ -198,7 +198,7 @@ fn conclude(refresh: &mut Refresh, now: Timestamp) {
     let baking = refresh.preferences.bake_time.filter(|it| *it > 0);
     match (refresh.status, baking) {
         (RefreshStatus::RollbackInProgress, _) => {
-            end(refresh, RefreshStatus::RollbackSuccessful, now)
+            end(refresh, RefreshStatus::RollbackSuccessful, now);
         }
         (RefreshStatus::InProgress, Some(seconds)) => {
             refresh.status = RefreshStatus::Baking;

@@ -48,7 +48,7 @@ fn keep<'a>(group: &Group, policy: &str, left: Vec<&'a Member>, now: Timestamp) 
     }
 }
 
-fn least<'a>(left: Vec<&'a Member>, of: impl Fn(&Member) -> i64) -> Vec<&'a Member> {
+fn least(left: Vec<&Member>, of: impl Fn(&Member) -> i64) -> Vec<&Member> {
     let least = left.iter().map(|it| of(it)).min();
     left.into_iter().filter(|it| Some(of(it)) == least).collect()
 }

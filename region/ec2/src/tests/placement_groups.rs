@@ -82,7 +82,7 @@ async fn groups_are_made_described_and_deleted_by_their_names() {
         group_ids: vec![near.group_id.clone().unwrap()],
         ..Default::default()
     };
-    assert_eq!(described(&region, by_id).await, [near.clone()]);
+    assert_eq!(described(&region, by_id).await, std::slice::from_ref(&near));
     let spread = DescribePlacementGroupsRequest {
         filters: vec![filter("strategy", &["spread"])],
         ..Default::default()

@@ -41,7 +41,7 @@ fn is_extended(resource: &str) -> bool {
             && is_edge(it.chars().last())
             && it.chars().all(|it| it.is_ascii_alphanumeric() || more.contains(&it))
     };
-    let is_label = |it: &str| is_plain(it, &['-']) && !it.chars().any(|it| it.is_uppercase());
+    let is_label = |it: &str| is_plain(it, &['-']) && !it.chars().any(char::is_uppercase);
     name.len() <= MOST
         && is_plain(name, &['-', '_', '.'])
         && prefix.split('.').all(is_label)

@@ -67,7 +67,7 @@ pub(crate) async fn observe(
     let security_group = cluster.cluster_security_group_id.clone();
     let name = group.template();
     let template = DescribeLaunchTemplatesRequest {
-        filters: vec![filter("launch-template-name", &[name.clone()])],
+        filters: vec![filter("launch-template-name", std::slice::from_ref(&name))],
         ..Default::default()
     };
     let templates = client.call::<DescribeLaunchTemplates>(template).await?.launch_templates;
