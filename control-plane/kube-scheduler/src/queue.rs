@@ -180,8 +180,10 @@ impl SchedulingQueue {
 
     /// A pod that is not to be tried until it says so itself.
     pub(crate) fn hold(&mut self, key: &Key) {
+        let is_new = !self.gated.contains(key);
         drop(self.take(key));
-        if self.gated.insert(key.clone()) {
+        self.gated.insert(key.clone());
+        if is_new {
             self.came(GATED, ADDED);
         }
     }
