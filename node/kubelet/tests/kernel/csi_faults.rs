@@ -145,7 +145,8 @@ async fn a_volume_that_is_in_use_is_not_torn_away() {
     let pod = bed.until_ready("p").await;
     let uid = pod.metadata.uid.unwrap();
     let path = format!("kubelet/pods/{uid}/volumes/kubernetes.io~csi/pv-data/mount/f");
-    let held = std::fs::File::open(bed.folder().join(path)).unwrap();
+    let file = bed.folder().join(path);
+    let held = bed.eventually(async || std::fs::File::open(&file).ok()).await;
     bed.delete_pod("p", 0).await;
     bed.until_event("UnmountVolume.TearDown failed").await;
     assert!(bed.events().await.contains("Unmounter.TearDownAt failed: rpc error: code = Internal"));

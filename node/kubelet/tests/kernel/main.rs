@@ -280,7 +280,7 @@ async fn a_guaranteed_container_has_its_cpu_and_its_device_and_others_make_room(
     plugin.register(&folder, "p").await.unwrap();
     let cpus = "cpus() { while read key value; do [ $key = Cpus_allowed_list: ] && echo $value; done < /proc/self/status; };";
     let moved = format!(
-        "{cpus} first=$(cpus); while [ \"$(cpus)\" = \"$first\" ]; do sleep 0.1; done; cpus > /dev/termination-log; true"
+        "{cpus} first=$(cpus); while now=$(cpus); [ \"$now\" = \"$first\" ]; do sleep 0.1; done; echo $now > /dev/termination-log"
     );
     bed.create_pod(json!({
         "metadata": { "name": "shared" },
@@ -289,7 +289,7 @@ async fn a_guaranteed_container_has_its_cpu_and_its_device_and_others_make_room(
     .await;
     bed.until("shared", |it| it.phase.as_deref() == Some("Running")).await;
     let script =
-        format!("{cpus} [ -c /dev/d0 ] && echo $DEVICES $(cpus) > /dev/termination-log; sleep 2");
+        format!("{cpus} [ -c /dev/d0 ] && echo $DEVICES $(cpus) > /dev/termination-log; sleep 4");
     let mut container = bed.container("main", &script);
     container["resources"] =
         json!({ "limits": { "cpu": "1", "memory": "16Mi", "example.com/d": "1" } });
