@@ -55,7 +55,8 @@ impl Members {
     pub(super) fn leave(&self, Turn(turn): Turn) {
         let next = turn.wrapping_add(1);
         // Whether it was the first makes no difference to it.
-        drop(self.current.compare_exchange(turn, next, Ordering::Relaxed, Ordering::Relaxed));
+        let (success, failure) = (Ordering::Relaxed, Ordering::Relaxed);
+        let _was_first = self.current.compare_exchange(turn, next, success, failure).is_ok();
     }
 
     pub(super) fn watch(&self) -> (Turn, WatchClient) {

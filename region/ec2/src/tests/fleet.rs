@@ -151,8 +151,8 @@ async fn capacity_that_is_not_sold_here_is_refused_and_not_sold_as_another() {
     let subnet = region.subnets().await[0].subnet_id.clone().unwrap();
     let wanted = fleet(&region, &[("m5.large", &subnet)], 1).await;
     for (kind, code) in [
-        ("capacity-block", "Unsupported"),
-        ("reserved-capacity", "Unsupported"),
+        ("capacity-block", "UnsupportedOperation"),
+        ("reserved-capacity", "UnsupportedOperation"),
         ("cheap", "InvalidParameterValue"),
     ] {
         let mut request = wanted.clone();
