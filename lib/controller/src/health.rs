@@ -209,7 +209,13 @@ mod tests {
         let request = Request::get("/metrics").header("authorization", token).body(()).unwrap();
         let response = handle(page.clone(), request).await.unwrap();
         let status = response.status().as_u16();
-        let body = response.into_body().collect().await.map(|it| it.to_bytes()).ok().unwrap();
+        let body = response
+            .into_body()
+            .collect()
+            .await
+            .map(http_body_util::Collected::to_bytes)
+            .ok()
+            .unwrap();
         (status, String::from_utf8(body.to_vec()).unwrap())
     }
 

@@ -77,17 +77,15 @@ impl PodWorkers {
     /// A pod was added or changed.
     pub(crate) fn update(self: &Arc<Self>, pod: Arc<Pod>) {
         let uid = pod.uid();
-        // Before what others have added to it is taken over.
-        let told = self.context.statuses.get(&uid);
-        self.context.statuses.observe(&pod);
+        let is_news = self.context.statuses.observe(&pod);
         let existing = self.workers.lock().get(&uid).cloned();
         match existing {
             Some(inbox) => {
                 let allocated = self.context.allocations.applied_to(&pod);
-                let is_echo = told == pod.status && is_as_before(&inbox.desired(), &pod);
+                let is_changed = is_news || !is_as_before(&inbox.desired(), &pod);
                 inbox.put_pod(pod, allocated);
                 // A worker that hears its own words has nothing to look at.
-                if !is_echo {
+                if is_changed {
                     inbox.notify();
                 }
             }

@@ -46,6 +46,8 @@ async fn restore(plugin: &Path, folder: &Path) {
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
+    use lifecycle::Scope;
+
     use super::*;
 
     #[tokio::test(start_paused = true)]
@@ -55,7 +57,8 @@ mod tests {
         std::fs::write(&plugin, format!("#!/bin/sh\necho \"$@\" > {}\n", asked.display())).unwrap();
         std::fs::set_permissions(&plugin, std::fs::Permissions::from_mode(0o755)).unwrap();
         let records = folder.path().join("hostports");
-        let keeping = tokio::spawn(keep(plugin, records.clone()));
+        let scope = Scope::new();
+        drop(scope.spawn("host-ports", keep(plugin, records.clone())));
         tokio::time::sleep(2 * LOOK).await;
         assert!(!asked.exists(), "no pod has any");
         std::fs::create_dir(&records).unwrap();
@@ -63,7 +66,7 @@ mod tests {
         tokio::time::advance(LOOK).await;
         tokio::time::resume();
         assert_eq!(restored(&asked).await, format!("{RESTORE} {}\n", records.display()));
-        keeping.abort();
+        scope.cancel();
     }
 
     /// What the plug-in was told, once it was: it is another process, which takes real time.

@@ -141,7 +141,7 @@ mod tests {
     #[test]
     fn a_load_balancer_that_is_made_with_tags_asks_for_the_right_to_tag_it() {
         let plain = Target::resource("arn:lb");
-        assert_eq!(making(plain.clone()), [plain.clone()]);
+        assert_eq!(making(plain.clone()), std::slice::from_ref(&plain));
         let tag = Tag { key: "team".to_owned(), value: Some("red".to_owned()) };
         let [made, tagging] = making(with_request_tags(plain, &[tag])).try_into().unwrap();
         assert_eq!((made.action, made.resource), (None, "arn:lb".to_owned()));

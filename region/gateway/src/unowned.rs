@@ -236,7 +236,7 @@ mod tests {
             .into_parts();
         let sent = onward("http://127.0.0.1:1", &parts, &Bytes::from_static(b"body")).unwrap();
         assert_eq!(sent.uri(), "http://127.0.0.1:1/bucket/a%20key?x=1");
-        let header = |name: &str| sent.headers().get(name).map(http::HeaderValue::as_bytes);
+        let header = |name: &str| sent.headers().get(name).map(HeaderValue::as_bytes);
         assert_eq!(header("host"), Some(&b"s3.us-east-1.amazonaws.com"[..]));
         assert_eq!(header("authorization"), Some("AWS4-HMAC-SHA256 …".as_bytes()));
         assert!(is_passed_on(sent.headers()) && !is_passed_on(&parts.headers));

@@ -143,14 +143,14 @@ impl Checker<'_> {
             return of.clone();
         }
         if functions::type_named(name).is_some() {
-            return Type::Type;
+            return Type::Meta;
         }
         self.fail(at, &format!("undeclared reference to '{name}' (in container '')"))
     }
 
     fn select(&mut self, select: &SelectExpr) -> Type {
         if functions::type_named(&path(&select.operand, &select.field)).is_some() {
-            return Type::Type;
+            return Type::Meta;
         }
         let of = self.visit(&select.operand);
         let word = self.places.next(&select.field);

@@ -533,6 +533,6 @@ fn unwrapped(it: Value, is_optional: bool) -> Option<Value> {
 /// The same order each time.
 fn sorted(fields: &HashMap<Key, Value>) -> Vec<(&Key, &Value)> {
     let mut all: Vec<_> = fields.iter().collect();
-    all.sort_by(|(a, _), (b, _)| a.cmp(b));
+    all.sort_by_key(|(key, _)| *key);
     all
 }

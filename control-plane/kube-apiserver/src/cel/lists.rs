@@ -8,7 +8,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    fmt::Write,
+    fmt,
     sync::Arc,
 };
 
@@ -111,53 +111,38 @@ pub(super) fn merged(left: &[Value], right: &[Value], by: &Keys) -> Vec<Value> {
 /// What an item is told apart by.
 fn key(by: &Keys, item: &Value) -> String {
     let (Keys::Map(names), Value::Map(_)) = (by, item) else { return shown(item) };
-    let mut text = String::new();
-    for name in names.iter() {
-        let value = value::field(item, name);
-        value.into_iter().for_each(|it| show(&mut text, it));
-        text.push(';');
-    }
-    text
+    let text = |it: &String| value::field(item, it).map_or_else(String::new, shown);
+    names.iter().map(|it| text(it) + ";").collect()
 }
 
 fn shown(value: &Value) -> String {
-    let mut text = String::new();
-    show(&mut text, value);
-    text
+    Shown(value).to_string()
 }
 
 /// The same text for the same value, and another for another.
-fn show(text: &mut String, value: &Value) {
-    match value {
-        Value::List(all) => {
-            text.push('[');
-            for it in all.iter() {
-                show(text, it);
-                text.push(',');
+struct Shown<'a>(&'a Value);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Value::List(all) => {
+                f.write_str("[")?;
+                all.iter().try_for_each(|it| write!(f, "{},", Shown(it)))?;
+                f.write_str("]")
             }
-            text.push(']');
-        }
-        Value::Map(fields) => {
-            let mut all: Vec<_> = fields.map.iter().collect();
-            all.sort_by(|(a, _), (b, _)| a.cmp(b));
-            text.push('{');
-            for (key, it) in all {
-                // Writing to a text does not fail.
-                let _ = write!(text, "{:?}:", key.to_string());
-                show(text, it);
-                text.push(',');
+            Value::Map(fields) => {
+                let mut all: Vec<_> = fields.map.iter().collect();
+                all.sort_by_key(|(key, _)| *key);
+                f.write_str("{")?;
+                for (key, it) in all {
+                    write!(f, "{:?}:{},", key.to_string(), Shown(it))?;
+                }
+                f.write_str("}")
             }
-            text.push('}');
-        }
-        // A whole number is the same, however it is written.
-        Value::Float(it) if it.fract() == 0.0 && it.abs() < 9e15 => {
-            let _ = write!(text, "Int({it:.0})");
-        }
-        Value::UInt(it) => {
-            let _ = write!(text, "Int({it})");
-        }
-        other => {
-            let _ = write!(text, "{other:?}");
+            // A whole number is the same, however it is written.
+            Value::Float(it) if it.fract() == 0.0 && it.abs() < 9e15 => write!(f, "Int({it:.0})"),
+            Value::UInt(it) => write!(f, "Int({it})"),
+            other => write!(f, "{other:?}"),
         }
     }
 }

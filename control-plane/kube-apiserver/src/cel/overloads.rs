@@ -104,7 +104,7 @@ fn parse(name: &'static str) -> Type {
         "bytes" => Type::Bytes,
         "duration" => Type::Duration,
         "timestamp" => Type::Timestamp,
-        "type" => Type::Type,
+        "type" => Type::Meta,
         "A" => Type::Any(0),
         "B" => Type::Any(1),
         named => Type::Named(named),

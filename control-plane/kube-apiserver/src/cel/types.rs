@@ -36,7 +36,7 @@ pub(crate) enum Type {
     Duration,
     Timestamp,
     /// The type of types.
-    Type,
+    Meta,
     List(Box<Type>),
     Map(Box<Type>, Box<Type>),
     Optional(Box<Type>),
@@ -125,7 +125,7 @@ impl fmt::Display for Type {
             Self::Bytes => "bytes",
             Self::Duration => "google.protobuf.Duration",
             Self::Timestamp => "google.protobuf.Timestamp",
-            Self::Type => "type",
+            Self::Meta => "type",
             Self::List(of) => return write!(f, "list({of})"),
             Self::Map(key, of) => return write!(f, "map({key}, {of})"),
             Self::Optional(of) => return write!(f, "optional_type({of})"),

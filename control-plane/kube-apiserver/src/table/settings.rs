@@ -21,14 +21,14 @@ const FLOW_SCHEMAS: Printer = Printer {
     ],
     cells: |it, now| {
         let conditions = items(it, "/status/conditions").iter();
-        let dangling = conditions.filter(|it| it["type"] == "Dangling").map(|it| &it["status"]);
+        let mut dangling = conditions.filter(|it| it["type"] == "Dangling").map(|it| &it["status"]);
         vec![
             name(it),
             text(it, "/spec/priorityLevelConfiguration/name").into(),
             it["spec"]["matchingPrecedence"].clone(),
             text_or(it, "/spec/distinguisherMethod/type", NONE),
             age(it, now),
-            dangling.last().cloned().unwrap_or_else(|| "?".into()),
+            dangling.next_back().cloned().unwrap_or_else(|| "?".into()),
         ]
     },
 };

@@ -188,7 +188,7 @@ async fn client(server: Cluster, recorder: Arc<Recorder>, values: Arc<AtomicU64>
         assert!(held.is_some() || found["code"] == 404, "{found}");
         recorder.end(&read, Answer::Found(held));
         let value = values.fetch_add(1, Ordering::Relaxed);
-        let is_deletion = held.is_some() && (seed >> 45) % 4 == 0;
+        let is_deletion = held.is_some() && (seed >> 45).is_multiple_of(4);
         let to = (!is_deletion).then_some(value);
         let swap = recorder.begin(&name, Ask::Swap { expected: held, to });
         let (code, answer) = if held.is_none() {

@@ -180,11 +180,11 @@ fn queuing(faults: &mut Faults, at: &str, queuing: &Value) {
 
 /// Those that the server cannot do without are as it has them.
 fn unchanged_if_mandatory(faults: &mut Faults, kind: &str, object: &Value) {
-    let wanted = flow::bootstrap_objects().into_iter().find(|it| {
+    let wanted = flow::bootstrap_objects().iter().find(|it| {
         flow::is_mandatory(it) && it["kind"] == kind && meta(it, "name") == meta(object, "name")
     });
     if let Some(wanted) = wanted
-        && !flow::has_spec_of(object, &wanted)
+        && !flow::has_spec_of(object, wanted)
     {
         let why = "spec of 'SPEC' must equal the fixed value";
         faults.invalid("spec", object["spec"].clone(), why.replace("SPEC", meta(object, "name")));

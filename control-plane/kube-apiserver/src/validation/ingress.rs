@@ -98,7 +98,7 @@ fn path(faults: &mut Faults, at: &str, kind: &str, path: &str) {
         return faults.add(FieldError::not_supported(field, kind, PATH_TYPES));
     }
     let is_free = kind == "ImplementationSpecific";
-    if !path.starts_with('/') && !(is_free && path.is_empty()) {
+    if !(path.starts_with('/') || is_free && path.is_empty()) {
         faults.invalid(&*field, path, "must be an absolute path");
     }
     if is_free {

@@ -203,7 +203,7 @@ fn toleration(faults: &mut Faults, at: &str, toleration: &Value) {
         }
         "Equal" => faults.each(&field, value, fields::label_value(value)),
         _ => {
-            faults.one_of(&format!("{at}.operator"), &toleration["operator"], &["Equal", "Exists"])
+            faults.one_of(&format!("{at}.operator"), &toleration["operator"], &["Equal", "Exists"]);
         }
     }
     let effect = text(toleration, "effect");

@@ -139,7 +139,7 @@ fn usages(faults: &mut Faults, old: Option<&Value>, spec: &Value) {
 /// The conditions by themselves.
 fn told(faults: &mut Faults, old: Option<&Value>, object: &Value) {
     let before: Vec<&str> =
-        old.into_iter().flat_map(|it| conditions(it)).map(|(_, it)| text(it, "type")).collect();
+        old.into_iter().flat_map(conditions).map(|(_, it)| text(it, "type")).collect();
     let had_both = APPROVALS.iter().all(|it| before.contains(it));
     let had_twins = before.iter().collect::<HashSet<_>>().len() < before.len();
     let mut seen = HashSet::new();

@@ -314,8 +314,8 @@ impl Worker {
         Some(self.context.clock.now() + left)
     }
 
-    /// After a failure nothing is tried again before its time, whatever wakes the worker (the echo of
-    /// its own status does), unless the pod has been changed.
+    /// After a failure nothing is tried again before its time, whatever wakes the worker, unless the pod
+    /// has been changed.
     fn held_until(&mut self, pod: &Pod) -> Option<Timestamp> {
         let (generation, until) = self.hold?;
         let left = until.saturating_duration_since(Instant::now());

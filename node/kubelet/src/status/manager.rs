@@ -108,14 +108,16 @@ impl Statuses {
         self.entries.lock().get(uid).map(|it| PodStatus::clone(&it.wanted))
     }
 
-    /// What the watch says of a pod.
-    pub(crate) fn observe(self: &Arc<Self>, pod: &Arc<Pod>) {
+    /// What the watch says of a pod. Returns whether others have said something new: an echo of our own
+    /// words, however old, is nothing new, and where somebody else has changed those they are sent again.
+    pub(crate) fn observe(self: &Arc<Self>, pod: &Arc<Pod>) -> bool {
         let mut entries = self.entries.lock();
         let known = Arc::new(pod.status.clone().unwrap_or_default());
         let Some(entry) = entries.get_mut(&pod.uid()) else {
             entries.insert(pod.uid(), Entry::new(pod.clone(), known.clone(), known));
-            return;
+            return true;
         };
+        let before = entry.wanted.clone();
         entry.pod = pod.clone();
         if entry.is_sending {
             // The worker, which hears of it next, has to see what others say.
@@ -125,10 +127,12 @@ impl Statuses {
             entry.hold(known);
         }
         let is_behind = entry.is_finished || entry.sent != entry.wanted;
+        let is_news = entry.wanted != before;
         drop(entries);
         if is_behind {
             self.wake(&pod.uid());
         }
+        is_news
     }
 
     /// The status that the pod should have from now on.
@@ -436,6 +440,23 @@ mod tests {
             assert_eq!((&*entry.wanted, &*entry.sent), (&told, &told), "{answer}");
             assert!(!entry.has_news);
         }
+    }
+
+    #[tokio::test]
+    async fn an_echo_of_older_words_of_ours_is_no_news_and_what_others_say_is() {
+        let config = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
+        let client = Client::try_from(config).unwrap();
+        let statuses = Statuses::new(client, Scope::new(), true);
+        let (gate, ready) = (condition("gate", "True"), condition("Ready", "True"));
+        let old = condition("Ready", "False");
+        let observe = |all: &[PodCondition]| statuses.observe(&Arc::new(pod("1", saying(all))));
+        assert!(observe(&[]), "a pod that is new");
+        statuses
+            .set(&Arc::new(pod("1", PodStatus::default())), saying(std::slice::from_ref(&ready)));
+        assert!(!observe(std::slice::from_ref(&old)));
+        assert!(!observe(std::slice::from_ref(&ready)));
+        assert!(observe(&[old, gate.clone()]));
+        assert!(!observe(&[ready, gate]));
     }
 
     #[test]

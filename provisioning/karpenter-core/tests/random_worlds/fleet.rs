@@ -155,7 +155,7 @@ impl Run {
 
     /// Command after command, each while nodes of those before are still going; says what breaks a
     /// rule.
-    pub(crate) fn to_its_end(mut self) -> Result<(), String> {
+    pub(crate) fn run_to_its_end(mut self) -> Result<(), String> {
         for _ in 0..MOST_STEPS {
             let gates = Gates { spot_to_spot_consolidation: true, ..Gates::default() };
             let types = self.types.clone();

@@ -4,6 +4,8 @@
 //! The validator is independent of the solver: it makes Nodes of the answer, puts the pods on them
 //! one after the other, and asks the scheduler's own predicates (`lib/scheduling`) each time.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
 use api_kube as _;
 
 mod draw;
@@ -50,6 +52,6 @@ proptest! {
 
     #[test]
     fn command_after_command_keeps_to_the_budgets_and_comes_to_an_end(seed in any::<u64>()) {
-        fleet::Run::new(seed).to_its_end().map_err(TestCaseError::fail)?;
+        fleet::Run::new(seed).run_to_its_end().map_err(TestCaseError::fail)?;
     }
 }

@@ -127,7 +127,8 @@ async fn a_token_whose_secret_or_account_is_another_is_refused_in_upstreams_word
         object["metadata"]["labels"][INVALID_SINCE] = "2026-11-23".into();
         object
     };
-    let cases: [(&dyn Fn(&Memory), &str); 7] = [
+    type Edit<'a> = &'a dyn Fn(&Memory);
+    let cases: [(Edit<'_>, &str); 7] = [
         (&|it| it.remove("secrets", "ns", "web-token"), "Token has been invalidated"),
         (&|it| it.put("secrets", leaving(secret(&token))), "Token has been invalidated"),
         (&|it| it.put("secrets", secret("other")), "Token does not match server's copy"),

@@ -304,13 +304,16 @@ fn digits(text: &str) -> Vec<u32> {
 fn is_isbn10(text: &str) -> bool {
     let digits = digits(text);
     let sum: u32 = digits.iter().zip(1..).map(|(it, place)| it * place).sum();
-    digits.len() == 10 && digits[..9].iter().all(|it| *it < 10) && digits[9] <= 10 && sum % 11 == 0
+    digits.len() == 10
+        && digits[..9].iter().all(|it| *it < 10)
+        && digits[9] <= 10
+        && sum.is_multiple_of(11)
 }
 
 fn is_isbn13(text: &str) -> bool {
     let digits = digits(text);
-    let sum: u32 = digits.iter().enumerate().map(|(at, it)| it * (1 + 2 * (at as u32 % 2))).sum();
-    digits.len() == 13 && digits.iter().all(|it| *it < 10) && sum % 10 == 0
+    let sum: u32 = digits.iter().zip([1, 3].iter().cycle()).map(|(it, weight)| it * weight).sum();
+    digits.len() == 13 && digits.iter().all(|it| *it < 10) && sum.is_multiple_of(10)
 }
 
 /// Luhn's sum, over the usual lengths.
@@ -319,7 +322,7 @@ fn is_card(text: &str) -> bool {
     let doubled = |it: u32| if it > 4 { 2 * it - 9 } else { 2 * it };
     let weighed = digits.iter().rev().enumerate();
     let sum: u32 = weighed.map(|(at, it)| if at % 2 == 1 { doubled(*it) } else { *it }).sum();
-    (13..=16).contains(&digits.len()) && digits.iter().all(|it| *it < 10) && sum % 10 == 0
+    (13..=16).contains(&digits.len()) && digits.iter().all(|it| *it < 10) && sum.is_multiple_of(10)
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ pub(super) fn check(faults: &mut Faults, at: &str, schema: &Value, old: Option<&
     match schema["type"].as_str().unwrap_or_default() {
         "object" => {}
         "" => {
-            faults.add(FieldError::required(format!("{at}.type"), "must not be empty at the root"))
+            faults.add(FieldError::required(format!("{at}.type"), "must not be empty at the root"));
         }
         other => faults.invalid(format!("{at}.type"), other, "must be object at the root"),
     }

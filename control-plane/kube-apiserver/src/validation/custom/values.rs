@@ -35,7 +35,7 @@ pub(super) fn check(faults: &mut Vec<FieldError>, at: &str, place: Place<'_>, va
         Value::Null => return,
         Value::String(text) => string(faults, at, node, text),
         Value::Number(number) => {
-            bounds(faults, at, node, number.as_f64().unwrap_or_default(), value)
+            bounds(faults, at, node, number.as_f64().unwrap_or_default(), value);
         }
         Value::Array(items) => list(faults, at, place, items),
         Value::Object(fields) => object(faults, at, place, fields),

@@ -96,7 +96,7 @@ pub(in crate::validation) fn source(
     }
     match kind {
         "gitRepo" => {
-            super::descending_path(faults, &format!("{field}.directory"), text(it, "directory"))
+            super::descending_path(faults, &format!("{field}.directory"), text(it, "directory"));
         }
         "gcePersistentDisk" | "awsElasticBlockStore" => partition(faults, &field, it),
         "nfs" if !text(it, "path").starts_with('/') => {

@@ -282,7 +282,8 @@ async fn a_group_is_described_as_it_was_asked_for() {
     let asked = full(&region).await;
     let root = region.root();
     let create = async |it| Handle::<CreateNodegroup>::handle(&region.eks, &root, it).await;
-    let refused: [(&dyn Fn(&mut CreateNodegroupRequest), &str); 6] = [
+    type Edit<'a> = &'a dyn Fn(&mut CreateNodegroupRequest);
+    let refused: [(Edit<'_>, &str); 6] = [
         (&|it| it.labels = map(&[("k8s.io/a", "b")]), "Label cannot contain reserved prefixes"),
         (&|it| it.taints = vec![tainted("a", "NoSchedule")], "Each taint needs a key"),
         (&|it| it.tags = map(&[("aws:a", "b")]), "aws: prefixed tag key names are not allowed"),

@@ -139,7 +139,7 @@ fn what_returns_to_the_pool_is_drained_and_keeps_nobody_waiting() {
     let returning = vec!["i-9".to_owned()];
     let seen = Observed { returning, ..observed(&["InService", "InService"], 2) };
     let drained = Step::Return { instance: "i-9".to_owned() };
-    assert_eq!(steps(&group(State::Active), &seen, 0), [drained.clone()]);
+    assert_eq!(steps(&group(State::Active), &seen, 0), std::slice::from_ref(&drained));
     assert_eq!(steps(&group(State::Updating), &seen, 0), [drained, Step::Activate]);
 }
 
