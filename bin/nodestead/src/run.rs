@@ -41,11 +41,11 @@ enum Component {
     /// Cluster DNS
     ClusterDns(cluster_dns::command::Args),
     /// The API server
-    KubeApiserver(kube_apiserver::command::Args),
+    KubeApiserver(Box<kube_apiserver::command::Args>),
     /// The scheduler
-    KubeScheduler(kube_scheduler::command::Args),
+    KubeScheduler(Box<kube_scheduler::command::Args>),
     /// The controllers
-    KubeControllerManager(kube_controller_manager::command::Args),
+    KubeControllerManager(Box<kube_controller_manager::command::Args>),
     /// Keeps Nodes in step with EC2
     CloudControllerManager(cloud_controller_manager::command::Args),
     /// Sizes Auto Scaling groups by what pods need
@@ -92,10 +92,10 @@ impl Run {
             Component::KubeProxy(args) => single(resting(kube_proxy::command::run(*args))),
             Component::Node(args) => single(resting(node::run(args))),
             Component::Kubelet(args) => several(kubelet::command::run(args)),
-            Component::KubeApiserver(args) => several(kube_apiserver::command::run(args)),
-            Component::KubeScheduler(args) => several(kube_scheduler::command::run(args)),
+            Component::KubeApiserver(args) => several(kube_apiserver::command::run(*args)),
+            Component::KubeScheduler(args) => several(kube_scheduler::command::run(*args)),
             Component::KubeControllerManager(args) => {
-                several(kube_controller_manager::command::run(args))
+                several(kube_controller_manager::command::run(*args))
             }
             Component::ClusterAutoscaler(args) => several(cluster_autoscaler::command::run(*args)),
             Component::NetworkPolicyController(args) => {

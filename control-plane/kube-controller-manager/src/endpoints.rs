@@ -274,9 +274,11 @@ mod tests {
         })
     }
 
+    type Asked = Arc<Mutex<Vec<(Method, Value)>>>;
+
     /// An API server that has Endpoints `web` with this address; and what is asked of it.
-    fn server(has: &'static str) -> (Client, Arc<Mutex<Vec<(Method, Value)>>>) {
-        let asked = Arc::<Mutex<Vec<_>>>::default();
+    fn server(has: &'static str) -> (Client, Asked) {
+        let asked = Asked::default();
         let log = asked.clone();
         let service = tower::service_fn(move |request: Request<Body>| {
             let log = log.clone();

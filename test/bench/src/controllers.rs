@@ -42,7 +42,7 @@ pub(crate) async fn rows() -> anyhow::Result<Vec<Row>> {
     rows.push(bed.idle().await);
     bed.scale_to(0).await?;
     // What is still being deleted would be measured with what comes.
-    bed.until("the end of all pods", async |bed| Ok(bed.pods.len() == 0)).await?;
+    bed.until("the end of all pods", async |bed| Ok(bed.pods.is_empty())).await?;
     rows.push(bed.scaling().await?);
     rows.push(bed.rolling().await?);
     Ok(rows)

@@ -121,7 +121,7 @@ fn published(count: usize) -> anyhow::Result<Row> {
 }
 
 fn synthetic(cpus: i64) -> InstanceType {
-    let memory = 2 * cpus << 30;
+    let memory = (2 * cpus) << 30;
     let price = (cpus as f64).mul_add(0.1, memory as f64 / 1e9 * 0.1);
     let name = format!("fake-it-{}", cpus - 1);
     let offered =

@@ -67,8 +67,7 @@ fn interrupted(layout: &Layout, is_applied: bool) -> String {
         false => format!("interrupted: nothing was deployed\n  next: begin again with {again}\n"),
         true => format!(
             "interrupted: what was deployed of the guestbook goes on in the cluster\n  next: finish with {again}, \
-             watch it with `kubectl get pods`, or remove it with `kubectl delete {}`\n",
-            REMOVED
+             watch it with `kubectl get pods`, or remove it with `kubectl delete {REMOVED}`\n"
         ),
     }
 }

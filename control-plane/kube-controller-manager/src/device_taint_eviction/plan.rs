@@ -107,7 +107,7 @@ mod tests {
     fn leaves(slices: Vec<ResourceSlice>, tolerations: Value) -> Option<i64> {
         let spec = StoreSpec::default().index(BY_POOL, |it| vec![pool_of(it)]);
         let now = Timestamp::from_second(1000).unwrap();
-        leave(&Store::fixed(spec, slices), &claim(tolerations), now).map(|it| it.as_second())
+        leave(&Store::fixed(spec, slices), &claim(tolerations), now).map(Timestamp::as_second)
     }
 
     fn broken() -> Value {

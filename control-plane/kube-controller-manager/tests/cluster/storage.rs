@@ -263,7 +263,7 @@ async fn a_directory_whose_claim_goes_before_there_is_a_volume_is_removed() {
         .await;
     cluster.machines.reconnect("n0");
     cluster.eventually("no helper is left", async |_| listed().await.is_empty()).await;
-    let seen = seen.lock();
+    let seen = seen.lock().clone();
     assert!(seen.iter().any(|it| it.starts_with("local-path-remove-pvc-")), "{seen:?}");
     let volumes = Api::<PersistentVolume>::all(cluster.client.clone());
     assert!(volumes.list(&Default::default()).await.unwrap().items.is_empty());

@@ -17,7 +17,7 @@ async fn a_pod_has_an_address_of_each_family_that_of_the_nodes_first_one_first()
     let nodes = ["::1", "127.0.0.1"];
     let kubelet = bed
         .start_kubelet_configured(|it| {
-            it.node_ips = nodes.map(|it| it.parse::<IpAddr>().unwrap()).into()
+            it.node_ips = nodes.map(|it| it.parse::<IpAddr>().unwrap()).into();
         })
         .await;
     bed.until_node("True", "").await;

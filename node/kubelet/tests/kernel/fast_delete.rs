@@ -25,7 +25,7 @@ fn pod(bed: &Bed, name: &str, kind: u64) -> Value {
         main["lifecycle"] =
             json!({ "postStart": { "exec": { "command": ["/bin/busybox", "true"] } } });
     }
-    let init = (kind % 3 == 0).then(|| json!([bed.container("first", "exit 0")]));
+    let init = (kind.is_multiple_of(3)).then(|| json!([bed.container("first", "exit 0")]));
     json!({
         "metadata": { "name": name },
         "spec": {

@@ -2,6 +2,7 @@
 
 use std::{fs, process::Command};
 
+use lifecycle::Scope;
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -12,7 +13,7 @@ use tokio::task::JoinHandle;
 use crate::support::{self, Bed};
 
 /// It prepares its host, and ends when its process is asked to.
-pub(crate) struct OnHost(JoinHandle<Result<(), String>>);
+pub(crate) struct OnHost(JoinHandle<Option<Result<(), String>>>);
 
 impl OnHost {
     /// The first one on this host.
@@ -37,14 +38,15 @@ impl OnHost {
         }
         fs::write(&file, config.to_string()).unwrap();
         let running = kubelet::command::run(support::args(words));
-        let this = Self(tokio::spawn(async move { running.await.map_err(|it| it.to_string()) }));
+        let running = async move { running.await.map_err(|it| it.to_string()) };
+        let this = Self(Scope::new().spawn("kubelet", running));
         bed.until_node("True", "").await;
         this
     }
 
     pub(crate) async fn end(self) {
         kill(Pid::this(), Signal::SIGTERM).unwrap();
-        self.0.await.unwrap().unwrap();
+        self.0.await.unwrap().unwrap().unwrap();
     }
 }
 

@@ -119,7 +119,7 @@ async fn a_claim_waits_until_it_is_known_again_what_ec2_has() {
     tokio::time::sleep(Duration::from_secs(60)).await;
     let names =
         || async { world.claims().await.iter().map(|it| it.name().to_owned()).collect::<Vec<_>>() };
-    assert_eq!(names().await, [name.clone()], "its class is as ready as before");
+    assert_eq!(names().await, std::slice::from_ref(&name), "its class is as ready as before");
     world.pardon();
     settled(&world).await;
     assert_eq!(names().await, [name]);

@@ -1,5 +1,7 @@
 //! Karpenter's controllers against the API server and EC2, in virtual time.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
 use api_kube as _;
 
 mod admission;

@@ -155,7 +155,7 @@ fn selector(draw: &mut Draw) -> Value {
 }
 
 fn key(draw: &mut Draw) -> &'static str {
-    draw.pick(&[labels::ZONE, labels::HOSTNAME, labels::ZONE, labels::CAPACITY_TYPE])
+    draw.pick::<&str>(&[labels::ZONE, labels::HOSTNAME, labels::ZONE, labels::CAPACITY_TYPE])
 }
 
 fn spec(draw: &mut Draw) -> Value {

@@ -7,7 +7,6 @@
 use std::{env, path::PathBuf, sync::Arc, time::Duration};
 
 use clock::Clock;
-use jiff::Timestamp;
 use k8s_openapi::api::{
     apps::v1::Deployment,
     coordination::v1::Lease,
@@ -135,7 +134,7 @@ async fn are_controlled(client: &Client) -> bool {
     let leases = Api::<Lease>::namespaced(client.clone(), "kube-system");
     let spec = leases.get_opt("kube-controller-manager").await.unwrap().and_then(|it| it.spec);
     let renewed = spec.and_then(|it| it.renew_time);
-    renewed.is_some_and(|it| it.0.duration_until(Timestamp::now()).as_secs() < 60)
+    renewed.is_some_and(|it| it.0.duration_until(Clock::system().now()).as_secs() < 60)
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use clock::Clock;
 use jiff::Timestamp;
 use k8s_openapi::api::{
     coordination::v1::Lease,
@@ -28,7 +29,7 @@ pub(crate) async fn register(client: &Client, name: &str) {
         "metadata": { "name": name, "labels": { "kubernetes.io/hostname": name,
             "kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64" } },
         "status": { "capacity": resources, "allocatable": resources,
-            "conditions": [ready(Timestamp::now())],
+            "conditions": [ready(Clock::system().now())],
             "addresses": [{ "type": "InternalIP", "address": "192.0.2.1" }] },
     });
     let node: Node = serde_json::from_value(node).unwrap();
@@ -66,7 +67,7 @@ pub(crate) async fn run(client: Client, name: &'static str) {
 }
 
 async fn renew(client: &Client, leases: &Api<Lease>, name: &str) {
-    let now = Timestamp::now();
+    let now = Clock::system().now();
     let spec = json!({ "holderIdentity": name, "leaseDurationSeconds": 40,
         "renewTime": format!("{now:.6}") });
     let lease: Lease =
@@ -82,7 +83,7 @@ async fn renew(client: &Client, leases: &Api<Lease>, name: &str) {
 
 /// Containers of the image `exits` end with success at once.
 fn running(pod: &Pod, address: u8) -> Value {
-    let now = format!("{:.0}", Timestamp::now());
+    let now = format!("{:.0}", Clock::system().now());
     let containers = pod.spec.iter().flat_map(|it| &it.containers);
     let is_over = containers.clone().any(|it| it.image.as_deref() == Some("exits"));
     let state = match is_over {

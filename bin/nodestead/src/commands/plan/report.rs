@@ -255,28 +255,38 @@ pub(super) fn rendered(plan: &Plan) -> String {
     text
 }
 
+/// Nodes of one kind that come together.
+struct Alike {
+    nodes: usize,
+    pods: usize,
+    /// Of each.
+    price: f64,
+    /// The fewest instance types that one of them may become.
+    choice: usize,
+}
+
 fn coming_text(plan: &Plan, text: &mut String) {
     if plan.coming.is_empty() {
         return;
     }
-    let mut groups: BTreeMap<(&str, &str, &str, &str), (usize, usize, f64, usize)> =
-        BTreeMap::new();
+    let mut groups = BTreeMap::<_, Alike>::new();
     for it in &plan.coming {
-        let key = (&*it.node_pool, &*it.instance_type, &*it.capacity_type, &*it.zone);
-        let group = groups.entry(key).or_insert((0, 0, it.price, it.instance_types));
-        group.0 += 1;
-        group.1 += it.pods.len();
-        group.3 = group.3.min(it.instance_types);
+        let key = [&*it.node_pool, &*it.instance_type, &*it.capacity_type, &*it.zone];
+        let first = || Alike { nodes: 0, pods: 0, price: it.price, choice: it.instance_types };
+        let group = groups.entry(key).or_insert_with(first);
+        group.nodes += 1;
+        group.pods += it.pods.len();
+        group.choice = group.choice.min(it.instance_types);
     }
     let mut table = Table::new();
     table.load_style(NOTHING);
     table.set_header([
         "COMING", "TYPE", "CAPACITY", "ZONE", "NODEPOOL", "PODS", "$/H EACH", "$/H", "CHOICE",
     ]);
-    for ((pool, kind, capacity, zone), (count, pods, price, choice)) in groups {
-        let count_of = u32::try_from(count).map_or(f64::INFINITY, f64::from);
+    for ([pool, kind, capacity, zone], Alike { nodes, pods, price, choice }) in groups {
+        let count_of = u32::try_from(nodes).map_or(f64::INFINITY, f64::from);
         table.add_row([
-            count.to_string(),
+            nodes.to_string(),
             kind.to_owned(),
             capacity.to_owned(),
             zone.to_owned(),

@@ -100,10 +100,7 @@ fn of_cluster(layout: &Layout, settings: &Settings) -> Option<u16> {
 async fn check(port: u16, flag: &str, patience: Duration) -> Result<(), Failure> {
     let begun = Instant::now();
     loop {
-        let error = match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
-            Ok(_) => return Ok(()),
-            Err(error) => error,
-        };
+        let Err(error) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) else { return Ok(()) };
         if error.kind() != io::ErrorKind::AddrInUse || begun.elapsed() >= patience {
             return Err(Failure::new(
                 format!(

@@ -135,7 +135,8 @@ pub(super) fn chosen(
         return refused(format!("{source} is in none of {name}'s loadBalancerSourceRanges"));
     }
     let choice = service::choice(cluster, port, node, address.is_ipv4());
-    let is_local = port.is_external_local && !(arrived.is_from_node && !choice.cluster.is_empty());
+    let goes_anywhere = arrived.is_from_node && !choice.cluster.is_empty();
+    let is_local = port.is_external_local && !goes_anywhere;
     let endpoints = if is_local { choice.local } else { choice.cluster.clone() };
     if endpoints.is_empty() {
         return refused(match is_local && !choice.cluster.is_empty() {

@@ -152,7 +152,11 @@ impl World {
             let world = world.clone();
             async move {
                 let (head, body) = request.into_parts();
-                let body = body.collect().await.map(|it| it.to_bytes()).unwrap_or_default();
+                let body = body
+                    .collect()
+                    .await
+                    .map(http_body_util::Collected::to_bytes)
+                    .unwrap_or_default();
                 let query = head.uri.query().unwrap_or_default().to_owned();
                 let body = serde_json::from_slice(&body).unwrap_or_default();
                 let (code, answer) = world.answer(&head.method, head.uri.path(), &query, &body);
