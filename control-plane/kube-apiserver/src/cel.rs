@@ -16,6 +16,7 @@
 //! last unit. (What it may cost at most, which definitions are refused by, is: see [`Bound`].)
 
 mod check;
+mod constants;
 mod cost;
 mod eval;
 mod functions;
@@ -227,8 +228,7 @@ pub(crate) struct Program {
     depth: usize,
     /// `variables.a`: the fields that it may read of each name.
     fields: Vec<(String, String)>,
-    /// Those that it is written with.
-    patterns: functions::Patterns,
+    written: eval::Written,
 }
 
 /// Compiles what gives one of `wanted` (nothing: anything).
@@ -270,7 +270,9 @@ fn compile_within(
         let most = bound.map_or(0, |it| cost::most(&root, &checked.facts, it));
         let depth = check::depth(&root);
         let check::Checked { result, fields, patterns, .. } = checked;
-        Ok((Program { root, result, depth, fields, patterns }, most))
+        let constants = constants::Constants::of(&root);
+        let written = eval::Written { patterns, constants };
+        Ok((Program { root, result, depth, fields, written }, most))
     })
 }
 
@@ -336,7 +338,7 @@ impl Program {
         let mut trial = *budget;
         trial.within = PER_EXPRESSION.min(trial.left).min(trial.inline);
         let is_whole = trial.within == PER_EXPRESSION.min(trial.left);
-        let value = eval::run(&self.root, &self.patterns, scope, &mut trial);
+        let value = eval::run(&self.root, &self.written, scope, &mut trial);
         if !is_whole && matches!(value, Err(Error::Cost | Error::Budget)) {
             budget.inline = 0;
             return None;
@@ -356,7 +358,7 @@ impl Program {
     ) -> Result<Value, Error> {
         let outer = budget.within;
         budget.within = PER_EXPRESSION.min(budget.left);
-        let value = eval::run(&self.root, &self.patterns, scope, budget);
+        let value = eval::run(&self.root, &self.written, scope, budget);
         budget.within = outer.min(budget.left);
         value
     }

@@ -8,15 +8,16 @@ use std::{borrow::Cow, collections::HashMap, sync::Arc};
 
 use kube_cel::cel::{
     common::ast::{
-        CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedEntryExpr, LiteralValue, SelectExpr,
-        operators,
+        CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedEntryExpr, SelectExpr, operators,
     },
     objects::{Key, KeyRef, Value},
     parser::Expression,
 };
 
 use super::{
-    Budget, Error, Scope, check, functions,
+    Budget, Error, Scope, check,
+    constants::{self, Constants},
+    functions,
     functions::{Found, Kind, Patterns, Special, no_overload},
     library,
     lists::{self, Keys, Lists},
@@ -27,13 +28,20 @@ type Result<T> = std::result::Result<T, Error>;
 
 pub(super) fn run(
     root: &Expression,
-    written: &Patterns,
+    Written { patterns, constants }: &Written,
     scope: &dyn Scope,
     budget: &mut Budget,
 ) -> Result<Value> {
-    let patterns = Found { written, made: Patterns::default() };
+    let patterns = Found { written: patterns, made: Patterns::default() };
     let lists = scope.lists().filter(|it| !it.is_empty());
-    Walk { scope, budget, locals: Vec::new(), patterns, lists, merged: Vec::new() }.eval(root)
+    let (locals, merged) = (Vec::new(), Vec::new());
+    Walk { scope, budget, locals, patterns, constants, lists, merged }.eval(root)
+}
+
+/// What an expression is written with, ready to be used.
+pub(super) struct Written {
+    pub(super) patterns: Patterns,
+    pub(super) constants: Constants,
 }
 
 struct Walk<'a> {
@@ -42,6 +50,7 @@ struct Walk<'a> {
     /// Names that macros bind, innermost last.
     locals: Vec<(&'a str, Value)>,
     patterns: Found<'a>,
+    constants: &'a Constants,
     /// Those of the scope that are no plain ones, if there are any.
     lists: Option<&'a Lists>,
     /// Those that were made of such.
@@ -51,13 +60,16 @@ struct Walk<'a> {
 impl<'a> Walk<'a> {
     fn eval(&mut self, it: &'a Expression) -> Result<Value> {
         self.budget.charge(1)?;
+        if let Some((value, cost)) = self.constants.get(it) {
+            self.budget.charge(*cost)?;
+            return Ok(value.clone());
+        }
         match &it.expr {
             Expr::Unspecified => Err(Error::told("unspecified expression")),
             Expr::Literal(literal) => {
-                if let LiteralValue::String(text) = literal {
-                    self.budget.charge(tenth(text.inner().len()))?;
-                }
-                Ok(literal_value(literal))
+                let (value, cost) = constants::literal_value(literal);
+                self.budget.charge(cost)?;
+                Ok(value)
             }
             Expr::Ident(name) => self.ident(name),
             Expr::Select(select) => self.select(select),
@@ -453,18 +465,6 @@ impl<'a> Walk<'a> {
             || Ok(if it.kind == Kind::ExistsOne { count == 1 } else { it.kind == Kind::All }.into()),
             Err,
         )
-    }
-}
-
-fn literal_value(literal: &LiteralValue) -> Value {
-    match literal {
-        LiteralValue::Boolean(it) => (*it.inner()).into(),
-        LiteralValue::Bytes(it) => Value::Bytes(Arc::new(it.inner().to_vec())),
-        LiteralValue::Double(it) => Value::Float(*it.inner()),
-        LiteralValue::Int(it) => Value::Int(*it.inner()),
-        LiteralValue::Null => Value::Null,
-        LiteralValue::String(it) => it.inner().into(),
-        LiteralValue::UInt(it) => Value::UInt(*it.inner()),
     }
 }
 
