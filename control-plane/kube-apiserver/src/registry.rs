@@ -13,8 +13,11 @@ use serde_json::Value;
 /// more all are forgotten, and those that are in use come back.
 const DECODED: usize = 256;
 
+/// A list of no more is kept so: limits, quotas and classes, which are looked at for every pod.
+const SHORT: usize = 16;
+
 /// By key, each with what it was decoded from.
-type Decoded = HashMap<String, (Arc<mvcc::Record>, Arc<Value>)>;
+type Decoded = HashMap<Arc<str>, (Arc<mvcc::Record>, Arc<Value>)>;
 
 /// A cheap handle for reading objects. Clones share the store.
 #[derive(Clone, Debug)]
@@ -36,19 +39,31 @@ impl Reader {
         namespace: &str,
         name: &str,
     ) -> Option<Arc<Value>> {
-        let key = key(group, resource, namespace, name);
-        let record = self.store.get(&key)?;
-        let known = self.decoded.lock().get(&key).cloned();
+        let record = self.store.get(&key(group, resource, namespace, name))?;
+        Some(self.kept(record))
+    }
+
+    /// [`Reader::list`], of which a short one is decoded once.
+    pub fn shared_list(&self, group: &str, resource: &str, namespace: &str) -> Vec<Arc<Value>> {
+        let records = self.store.scan(&prefix(group, resource, namespace));
+        if records.len() > SHORT {
+            return records.iter().map(|it| Arc::new(decode(it))).collect();
+        }
+        records.into_iter().map(|it| self.kept(it)).collect()
+    }
+
+    fn kept(&self, record: Arc<mvcc::Record>) -> Arc<Value> {
+        let known = self.decoded.lock().get(&*record.key).cloned();
         if let Some((_, object)) = known.filter(|(from, _)| Arc::ptr_eq(from, &record)) {
-            return Some(object);
+            return object;
         }
         let object = Arc::new(decode(&record));
         let mut all = self.decoded.lock();
         if all.len() >= DECODED {
             all.clear();
         }
-        all.insert(key, (record, object.clone()));
-        Some(object)
+        all.insert(record.key.clone(), (record, object.clone()));
+        object
     }
 
     /// One object, with its `resourceVersion`. `namespace` is empty for cluster-scoped resources.
@@ -254,6 +269,29 @@ mod tests {
         let revision = store.get(&key).unwrap().mod_revision;
         store.commit(mvcc::Txn::delete(&*key, revision)).await.unwrap();
         assert_eq!(found(), None);
+    }
+
+    #[tokio::test]
+    async fn a_short_list_is_decoded_once_and_tells_of_every_change() {
+        let store = mvcc::Store::memory();
+        let reader = Reader::new(store.clone());
+        let names = || -> Vec<Value> {
+            let all = reader.shared_list("", "limitranges", "a");
+            all.iter().map(|it| it["metadata"]["name"].clone()).collect()
+        };
+        for count in 1..=SHORT + 2 {
+            let name = format!("l{count:02}");
+            let object = json!({ "metadata": { "name": name } });
+            let key = key("", "limitranges", "a", &name);
+            store.commit(mvcc::Txn::create(key, encode(&object))).await.unwrap();
+            assert_eq!(names().len(), count);
+            let [once, again] = [(); 2].map(|()| reader.shared_list("", "limitranges", "a"));
+            assert_eq!(Arc::ptr_eq(&once[0], &again[0]), count <= SHORT);
+        }
+        let last = key("", "limitranges", "a", "l01");
+        let revision = store.get(&last).unwrap().mod_revision;
+        store.commit(mvcc::Txn::delete(&*last, revision)).await.unwrap();
+        assert_eq!(names()[0], "l02");
     }
 
     #[test]

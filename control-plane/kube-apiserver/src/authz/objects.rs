@@ -43,7 +43,7 @@ impl Objects for Reader {
 
     fn list(&self, resource: &str, namespace: &str) -> Vec<Arc<Value>> {
         let (resource, group) = resource.split_once('.').unwrap_or((resource, ""));
-        Self::list(self, group, resource, namespace).into_iter().map(Arc::new).collect()
+        self.shared_list(group, resource, namespace)
     }
 
     fn any_mentioning(
