@@ -73,7 +73,9 @@ pub(crate) async fn answer(
         ["openapi", "v3", "apis", group, version] if merged.is_remote(group, version) => {
             return Ok(remote_document(server, group, version, head).await);
         }
-        ["openapi", rest @ ..] => return openapi::answer(&merged, rest, head),
+        ["openapi", rest @ ..] => {
+            return openapi::answer(&merged, rest, head, server.clock.now());
+        }
         ["api"] | ["apis"] => return groups(server, &merged, parts[0] == "api", head),
         ["api", version] if catalog.has_version("", version) => resources(catalog, "", version),
         ["apis", group] => group_document(&merged, group).ok_or_else(Status::no_such_path)?,

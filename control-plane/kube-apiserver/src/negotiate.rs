@@ -144,17 +144,37 @@ pub(crate) fn of_status(headers: &HeaderMap) -> Format {
     of_object(headers).unwrap_or_default().format
 }
 
+/// Of a document that is no object: the first of these media types that a client takes.
+pub(crate) fn of_document<'a>(headers: &HeaderMap, offered: &[&'a str]) -> Option<&'a str> {
+    let clauses = match clauses(headers) {
+        None => return offered.first().copied(),
+        Some(clauses) => clauses,
+    };
+    let fits = |clause: &Clause<'_>, it: &str| match clause.media.split_once("/*") {
+        Some(("*", "")) => true,
+        Some((kind, "")) => it.split('/').next() == Some(kind),
+        _ => clause.media == it,
+    };
+    clauses.iter().find_map(|clause| offered.iter().find(|it| fits(clause, it))).copied()
+}
+
 fn first(headers: &HeaderMap, can_be_had: impl Fn(&Accept) -> bool) -> Option<Accept> {
-    let mut all = headers.get_all(ACCEPT).iter().filter_map(|it| it.to_str().ok()).peekable();
-    if all.peek().is_none() {
-        return Some(Accept::default());
+    match clauses(headers) {
+        None => Some(Accept::default()),
+        Some(clauses) => clauses.iter().filter_map(Clause::accept).find(can_be_had),
     }
+}
+
+/// What a client says that it takes, if it says anything, in the order of its wishes.
+fn clauses(headers: &HeaderMap) -> Option<Vec<Clause<'_>>> {
+    let mut all = headers.get_all(ACCEPT).iter().filter_map(|it| it.to_str().ok()).peekable();
+    all.peek()?;
     let clauses = all.flat_map(|it| it.split(',')).map(str::trim).filter(|it| !it.is_empty());
     let mut clauses: Vec<Clause<'_>> = clauses.map(Clause::parse).collect();
     clauses.sort_by(|a, b| {
         b.quality.total_cmp(&a.quality).then_with(|| a.is_wild().cmp(&b.is_wild()))
     });
-    clauses.iter().filter_map(Clause::accept).find(can_be_had)
+    Some(clauses)
 }
 
 #[cfg(test)]

@@ -1,25 +1,26 @@
-//! OpenAPI documents: `/openapi/v3` per group and version, and `/openapi/v2` in JSON and protobuf.
+//! OpenAPI documents: `/openapi/v3` per group and version, and `/openapi/v2`; both in JSON and
+//! protobuf.
 //!
 //! They are made from the packed schemas on request and not kept, but for the hashes in the index:
 //! clients cache documents by hash, so few are ever asked for.
 //!
-//! Deviation: the paths carry only what clients read (kind, parameters of writes), not every
-//! parameter and response of upstream's documents.
+//! Upstream: `handler` and `handler3` of k8s.io/kube-openapi.
 
-mod protobuf;
+mod paths;
+pub(crate) mod protobuf;
 
 use std::{collections::BTreeSet, sync::LazyLock};
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header, request::Parts};
+use jiff::{Timestamp, ToSpan, tz::TimeZone};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use transport::Body;
 
 use crate::{
     aggregation::Merged,
-    negotiate::Format,
-    render,
+    negotiate,
     resources::{Catalog, Resource},
     schema::{self, ListType, merge_keys},
     status::Status,
@@ -34,41 +35,70 @@ static BUILTIN_HASH: LazyLock<String> = LazyLock::new(|| {
 
 const REFERENCE: &str = "#/components/schemas/";
 
+const JSON: &str = "application/json";
+
+/// `now` is when the answer is given.
 pub(crate) fn answer(
     merged: &Merged,
     path: &[&str],
-    head: &http::request::Parts,
+    head: &Parts,
+    now: Timestamp,
 ) -> Result<Response<Body>, Status> {
-    let accept = head.headers.get(header::ACCEPT).and_then(|it| it.to_str().ok());
-    let accept = accept.unwrap_or("*/*");
     let catalog = &merged.catalog;
     match path {
-        ["v2"] => v2(merged, accept),
-        ["v3"] => Ok(json_response(index(merged))),
+        ["v2"] => v2(merged, &head.headers),
+        ["v3"] => {
+            let bytes: Bytes = index(merged).to_string().into();
+            let etag = hash_of(&bytes);
+            Ok(Told { media: JSON, bytes, etag }.answer(&head.headers))
+        }
         ["v3", "api", version] if catalog.has_version("", version) => {
-            v3(catalog, "", version, accept)
+            v3(catalog, "", version, head, now)
         }
         ["v3", "apis", group, version] if catalog.has_version(group, version) => {
-            v3(catalog, group, version, accept)
+            v3(catalog, group, version, head, now)
         }
         _ => Err(Status::no_such_path()),
     }
 }
 
-fn json_response(document: Value) -> Response<Body> {
-    let bytes: Bytes = document.to_string().into();
-    render::response(StatusCode::OK, Format::Json, bytes)
+/// A document as a client wants it.
+struct Told {
+    media: &'static str,
+    bytes: Bytes,
+    etag: String,
 }
 
-/// Whoever takes nothing that there is is told so.
-fn check_accepts_json(accept: &str) -> Result<(), Status> {
-    let media = accept.split(',').map(|it| it.split(';').next().unwrap_or_default().trim());
-    let mut media = media;
-    if media.any(|it| matches!(it, "application/json" | "*/*" | "application/*" | "")) {
-        Ok(())
-    } else {
-        Err(Status::not_acceptable("application/json"))
+impl Told {
+    /// Whoever has it already is told so.
+    fn answer(self, asked: &HeaderMap) -> Response<Body> {
+        let etag = format!("\"{}\"", self.etag);
+        let is_known = asked.get(header::IF_NONE_MATCH).is_some_and(|it| *it == etag);
+        let body = if is_known { transport::empty() } else { transport::full(self.bytes) };
+        let mut response = Response::new(body);
+        if is_known {
+            *response.status_mut() = StatusCode::NOT_MODIFIED;
+        }
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(self.media));
+        headers.insert(header::VARY, HeaderValue::from_static("Accept"));
+        if let Ok(etag) = HeaderValue::from_str(&etag) {
+            headers.insert(header::ETAG, etag);
+        }
+        response
     }
+}
+
+/// JSON or, by one of its names, protobuf.
+fn media(headers: &HeaderMap, protobuf: [&'static str; 2]) -> Result<&'static str, Status> {
+    let [name, older] = protobuf;
+    let found = negotiate::of_document(headers, &[JSON, name, older]);
+    let found = found.ok_or_else(|| Status::not_acceptable(JSON))?;
+    Ok(if found == older { name } else { found })
+}
+
+fn hash_of(bytes: &[u8]) -> String {
+    hex::encode_upper(&Sha256::digest(bytes)[..16])
 }
 
 fn index(merged: &Merged) -> Value {
@@ -81,13 +111,8 @@ fn index(merged: &Merged) -> Value {
             {
                 continue;
             }
-            let path = if group.is_empty() {
-                format!("api/{version}")
-            } else {
-                format!("apis/{group}/{version}")
-            };
-            let hash = hash(catalog, group, version);
-            let url = format!("/openapi/v3/{path}?hash={hash}");
+            let path = place(group, version);
+            let url = url(&path, &hash(catalog, group, version));
             paths.insert(path, json!({ "serverRelativeURL": url }));
         }
     }
@@ -95,6 +120,14 @@ fn index(merged: &Merged) -> Value {
         paths.insert(path, json!({ "serverRelativeURL": url }));
     }
     json!({ "paths": paths })
+}
+
+fn place(group: &str, version: &str) -> String {
+    if group.is_empty() { format!("api/{version}") } else { format!("apis/{group}/{version}") }
+}
+
+fn url(place: &str, hash: &str) -> String {
+    format!("/openapi/v3/{place}?hash={hash}")
 }
 
 fn hash(catalog: &Catalog, group: &str, version: &str) -> String {
@@ -108,24 +141,66 @@ fn hash(catalog: &Catalog, group: &str, version: &str) -> String {
     if custom.is_empty() {
         return BUILTIN_HASH.clone();
     }
-    hex::encode_upper(&Sha256::digest(custom.concat())[..16])
+    hash_of(custom.concat().as_bytes())
 }
 
 fn v3(
     catalog: &Catalog,
     group: &str,
     version: &str,
-    accept: &str,
+    head: &Parts,
+    now: Timestamp,
 ) -> Result<Response<Body>, Status> {
-    check_accepts_json(accept)?;
+    let media = media(&head.headers, protobuf::THIRD)?;
+    let etag = hash(catalog, group, version);
+    let query = head.uri.query().unwrap_or_default().split('&');
+    let wanted = query.filter_map(|it| it.strip_prefix("hash=")).find(|it| !it.is_empty());
+    if wanted.is_some_and(|it| it != etag) {
+        return Ok(moved(&url(&place(group, version), &etag)));
+    }
+    let document = third(catalog, group, version);
+    let bytes = match media {
+        JSON => document.to_string().into(),
+        _ => protobuf::third(&document).into(),
+    };
+    let mut response = Told { media, bytes, etag }.answer(&head.headers);
+    if wanted.is_some() {
+        keep_for_ever(response.headers_mut(), now);
+    }
+    Ok(response)
+}
+
+/// Whoever asks for a document that is no more is sent to the one that is.
+fn moved(url: &str) -> Response<Body> {
+    let body = format!("<a href=\"{url}\">Moved Permanently</a>.\n\n");
+    let mut response = Response::new(transport::full(body));
+    *response.status_mut() = StatusCode::MOVED_PERMANENTLY;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+    headers.insert(header::VARY, HeaderValue::from_static("Accept"));
+    if let Ok(url) = HeaderValue::from_str(url) {
+        headers.insert(header::LOCATION, url);
+    }
+    response
+}
+
+/// What is named by its hash never changes; a year is as long as headers can say.
+fn keep_for_ever(headers: &mut HeaderMap, now: Timestamp) {
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("public, immutable"));
+    let end = now.to_zoned(TimeZone::UTC).saturating_add(1.year());
+    let end = end.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+    if let Ok(end) = HeaderValue::from_str(&end) {
+        headers.insert(header::EXPIRES, end);
+    }
+}
+
+fn third(catalog: &Catalog, group: &str, version: &str) -> Value {
     let document = schema::document();
     let all = builtin_schemas(&document);
     let (mut schemas, mut paths) = (Map::new(), Map::new());
-    let resources: Vec<_> =
-        catalog.of_version(group, version).filter(|it| it.delegated.is_none()).collect();
-    for resource in &resources {
+    for resource in catalog.of_version(group, version).filter(|it| it.delegated.is_none()) {
         add_schemas(&mut schemas, &all, resource);
-        add_paths(&mut paths, resource, &schema_name(resource), REFERENCE);
+        paths::add_paths(&mut paths, resource, &schema_name(resource), REFERENCE);
     }
     for shared in [
         "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions",
@@ -133,49 +208,41 @@ fn v3(
     ] {
         add_closure(&mut schemas, &all, shared);
     }
-    let document = json!({
+    json!({
         "openapi": "3.0.0", "info": { "title": "Kubernetes", "version": "unversioned" },
         "paths": paths, "components": { "schemas": schemas },
-    });
-    let mut response = json_response(document);
-    let etag = format!("\"{}\"", hash(catalog, group, version));
-    if let Ok(etag) = HeaderValue::from_str(&etag) {
-        response.headers_mut().insert(header::ETAG, etag);
-    }
-    let forever = HeaderValue::from_static("public, immutable");
-    response.headers_mut().insert(header::CACHE_CONTROL, forever);
-    Ok(response)
+    })
 }
 
-fn v2(merged: &Merged, accept: &str) -> Result<Response<Body>, Status> {
-    let is_protobuf = protobuf::MEDIA_TYPES.iter().any(|it| accept.contains(it));
-    if !is_protobuf {
-        check_accepts_json(accept)?;
-    }
+fn v2(merged: &Merged, headers: &HeaderMap) -> Result<Response<Body>, Status> {
+    let media = media(headers, protobuf::SECOND)?;
+    let document = second(merged);
+    let json: Bytes = document.to_string().into();
+    let etag = hash_of(&json);
+    let bytes = if media == JSON { json } else { protobuf::second(&document).into() };
+    Ok(Told { media, bytes, etag }.answer(headers))
+}
+
+fn second(merged: &Merged) -> Value {
     let document = schema::document();
     let mut definitions = builtin_schemas(&document);
+    without_alternatives(&mut definitions);
     let mut paths = Map::new();
     let own = merged.catalog.all().iter().filter(|it| it.delegated.is_none());
     for resource in own.filter(|it| !merged.is_remote(&it.group, &it.version)) {
         if resource.custom.is_some() {
             definitions.insert(schema_name(resource), custom_schema(resource));
         }
-        add_paths(&mut paths, resource, &schema_name(resource), "#/definitions/");
+        paths::add_paths(&mut paths, resource, &schema_name(resource), "#/definitions/");
     }
     merged.add_v2(&mut paths, &mut definitions);
     let definitions = Value::Object(definitions).to_string().replace(REFERENCE, "#/definitions/");
     let mut definitions: Value = serde_json::from_str(&definitions).unwrap_or_default();
-    if is_protobuf {
-        let media = protobuf::MEDIA_TYPES[0];
-        let mut response = Response::new(transport::full(protobuf::document(&definitions)));
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media));
-        return Ok(response);
-    }
     refer_plainly(&mut definitions);
-    Ok(json_response(json!({
+    json!({
         "swagger": "2.0", "info": { "title": "Kubernetes", "version": "unversioned" },
         "paths": paths, "definitions": definitions,
-    })))
+    })
 }
 
 /// A reference with a description beside it: version 3 puts it into `allOf`, the documents of version 2
@@ -205,14 +272,15 @@ fn builtin_schemas(document: &Value) -> Map<String, Value> {
         if let Some(kind) = document["kinds"].get(name) {
             schema["x-kubernetes-group-version-kind"] = json!([kind]);
             // The generator requires `metadata`; clients may leave it out.
-            if let Some(required) = schema["required"].as_array_mut() {
+            if let Some(required) = schema.get_mut("required").and_then(Value::as_array_mut) {
                 required.retain(|it| it != "metadata");
             }
         }
         if merge_keys::ATOMIC_OBJECTS.contains(&short.as_str()) {
             schema["x-kubernetes-map-type"] = "atomic".into();
         }
-        for (field, property) in schema["properties"].as_object_mut().into_iter().flatten() {
+        let properties = schema.get_mut("properties").and_then(Value::as_object_mut);
+        for (field, property) in properties.into_iter().flatten() {
             annotate(&short, field, property);
         }
         tidy_scalar(&short, schema);
@@ -248,13 +316,27 @@ fn annotate(owner: &str, field: &str, property: &mut Value) {
 
 /// The named scalars, as upstream's documents show them.
 fn tidy_scalar(name: &str, schema: &mut Value) {
-    match name {
+    let Some(fields) = schema.as_object_mut() else { return };
+    let types = match name {
         "IntOrString" => {
-            schema["format"] = "int-or-string".into();
-            schema["oneOf"] = json!([{ "type": "integer" }, { "type": "string" }]);
+            fields.insert("format".into(), "int-or-string".into());
+            json!([{ "type": "integer" }, { "type": "string" }])
         }
-        "Quantity" => schema["oneOf"] = json!([{ "type": "string" }, { "type": "number" }]),
-        _ => {}
+        "Quantity" => json!([{ "type": "string" }, { "type": "number" }]),
+        _ => return,
+    };
+    fields.remove("x-kubernetes-int-or-string");
+    fields.insert("oneOf".into(), types);
+}
+
+/// Version 2 knows of no alternatives: the named scalars are texts there.
+fn without_alternatives(definitions: &mut Map<String, Value>) {
+    for (name, definition) in definitions {
+        let Some(fields) = definition.as_object_mut() else { continue };
+        let is_scalar = name.ends_with(".Quantity") || name.ends_with(".IntOrString");
+        if fields.remove("oneOf").is_some() && is_scalar {
+            fields.insert("type".into(), "string".into());
+        }
     }
 }
 
@@ -358,65 +440,4 @@ fn collect_references(value: &Value, found: &mut BTreeSet<String>) {
         Value::Array(items) => items.iter().for_each(|it| collect_references(it, found)),
         _ => {}
     }
-}
-
-fn add_paths(paths: &mut Map<String, Value>, resource: &Resource, schema: &str, reference: &str) {
-    let root = if resource.group.is_empty() {
-        format!("/api/{}", resource.version)
-    } else {
-        format!("/apis/{}/{}", resource.group, resource.version)
-    };
-    let scope = if resource.namespaced { "/namespaces/{namespace}" } else { "" };
-    let collection = format!("{root}{scope}/{}", resource.plural);
-    let kind =
-        json!({ "group": resource.group, "version": resource.version, "kind": resource.kind });
-    let operation = |action: &str| {
-        let mut operation = json!({
-            "x-kubernetes-action": action, "x-kubernetes-group-version-kind": kind,
-            "responses": { "200": response(schema, reference) },
-        });
-        if matches!(action, "post" | "put" | "patch") {
-            operation["parameters"] = write_parameters(reference);
-        }
-        operation
-    };
-    if resource.is_computed {
-        paths.insert(format!("{collection}/{{name}}"), json!({ "get": operation("get") }));
-        paths.insert(collection, json!({ "get": operation("list") }));
-        return;
-    }
-    let mut all = json!({ "post": operation("post") });
-    if !resource.is_virtual {
-        all["get"] = operation("list");
-        all["delete"] = operation("deletecollection");
-        let mut one = Map::new();
-        for (method, action) in
-            [("get", "get"), ("put", "put"), ("patch", "patch"), ("delete", "delete")]
-        {
-            one.insert(method.into(), operation(action));
-        }
-        paths.insert(format!("{collection}/{{name}}"), Value::Object(one));
-    }
-    paths.insert(collection, all);
-}
-
-fn response(schema: &str, reference: &str) -> Value {
-    let target = json!({ "$ref": format!("{reference}{schema}") });
-    if reference == REFERENCE {
-        json!({ "description": "OK", "content": { "application/json": { "schema": target } } })
-    } else {
-        json!({ "description": "OK", "schema": target })
-    }
-}
-
-/// `kubectl` looks for these before it uses server-side dry run and field validation.
-fn write_parameters(reference: &str) -> Value {
-    let one = |name: &str| {
-        if reference == REFERENCE {
-            json!({ "name": name, "in": "query", "schema": { "type": "string", "uniqueItems": true } })
-        } else {
-            json!({ "name": name, "in": "query", "type": "string", "uniqueItems": true })
-        }
-    };
-    json!([one("dryRun"), one("fieldManager"), one("fieldValidation")])
 }

@@ -15,6 +15,7 @@ mod health;
 mod hostile;
 mod managed_fields;
 mod measures;
+mod openapi;
 pub(crate) mod protobuf;
 mod protocol;
 mod reviews;

@@ -1,190 +1,168 @@
-//! The document of `/openapi/v2` as protobuf: kubectl asks for nothing else when it validates what it
-//! reads itself, as it does for a `v1` `List`.
+//! The OpenAPI documents as protobuf: a JSON document, written by a table of its messages.
 //!
-//! Only what describes objects is written: the definitions. Numbers are those of gnostic's
-//! `openapi.v2.Document`; what a field says in no message of its own is an extension, in YAML.
+//! What a document says in no field of a message is an extension, in YAML, of which JSON is a part.
+//! Whatever neither is has no place in a message and is left out, as upstream does.
 //!
-//! Deviation: upstream's protobuf has the paths too.
+//! Upstream: `Document` of gnostic's `openapi.v2` and `openapi.v3`.
 
-use serde_json::Value;
+#[cfg(test)]
+pub(crate) mod read;
+mod second;
+mod third;
 
-/// The media types by which clients ask for it; the first is the one that they are told.
-pub(super) const MEDIA_TYPES: [&str; 2] = [
+use serde_json::{Map, Value};
+
+/// The media types by which clients ask for version 2; the first is the one that they are told.
+pub(super) const SECOND: [&str; 2] = [
     "application/com.github.proto-openapi.spec.v2.v1.0+protobuf",
     "application/com.github.proto-openapi.spec.v2@v1.0+protobuf",
 ];
 
-/// A message under construction.
-#[derive(Default)]
-struct Message(Vec<u8>);
+/// As [`SECOND`], of version 3.
+pub(super) const THIRD: [&str; 2] = [
+    "application/com.github.proto-openapi.spec.v3.v1.0+protobuf",
+    "application/com.github.proto-openapi.spec.v3@v1.0+protobuf",
+];
 
-impl Message {
-    fn number(&mut self, mut number: u64) {
-        while number >= 0x80 {
-            self.0.push(u8::try_from(number & 0x7f).unwrap_or_default() | 0x80);
-            number >>= 7;
-        }
-        self.0.push(u8::try_from(number).unwrap_or_default());
-    }
-
-    fn bytes(&mut self, field: u64, bytes: &[u8]) {
-        self.number(field << 3 | 2);
-        self.number(u64::try_from(bytes.len()).unwrap_or_default());
-        self.0.extend_from_slice(bytes);
-    }
-
-    fn text(&mut self, field: u64, value: &Value) {
-        if let Some(text) = value.as_str() {
-            self.bytes(field, text.as_bytes());
-        }
-    }
-
-    fn message(&mut self, field: u64, message: &Self) {
-        self.bytes(field, &message.0);
-    }
-
-    fn flag(&mut self, field: u64, value: bool) {
-        self.number(field << 3);
-        self.number(u64::from(value));
-    }
+/// How a value is written. A list of it is a repeated field.
+#[derive(Clone, Copy)]
+enum Kind {
+    Text,
+    Flag,
+    Integer,
+    Number,
+    /// Any value, a list too.
+    Any,
+    /// A list of any values.
+    Anys,
+    Message(&'static Message),
+    /// A message of which each value needs one field.
+    Choice(Choose),
+    /// As [`Kind::Choice`], of any value, a list too.
+    Whole(Choose),
 }
 
-/// `definitions` are those of the JSON document.
-pub(super) fn document(definitions: &Value) -> Vec<u8> {
-    let mut info = Message::default();
-    info.bytes(1, b"Kubernetes");
-    info.bytes(2, b"unversioned");
-    let mut document = Message::default();
-    document.bytes(1, b"2.0");
-    document.message(2, &info);
-    document.message(8, &Message::default());
-    document.message(9, &named(definitions));
-    document.0
+/// The field that a value needs.
+type Choose = fn(&Value) -> Option<(u64, Kind)>;
+
+/// What the members of an object become.
+struct Message {
+    members: &'static [(&'static str, u64, Kind)],
+    /// Members of any other name, with their names.
+    others: Option<(u64, Kind)>,
+    /// Members whose names begin with `x-`.
+    extensions: Option<u64>,
 }
 
-/// Schemas by name, each a `NamedSchema`.
-fn named(schemas: &Value) -> Message {
-    let mut all = Message::default();
-    for (name, value) in schemas.as_object().into_iter().flatten() {
-        let mut one = Message::default();
-        one.bytes(1, name.as_bytes());
-        one.message(2, &schema(value));
-        all.message(1, &one);
-    }
-    all
+/// `document` is the one in JSON.
+pub(super) fn second(document: &Value) -> Vec<u8> {
+    message(&second::DOCUMENT, document)
 }
 
-fn schema(value: &Value) -> Message {
-    let mut schema = Message::default();
-    if let Some(reference) = reference(value) {
-        schema.bytes(1, reference.as_bytes());
-        schema.text(4, &value["description"]);
-        return schema;
+/// `document` is the one in JSON.
+pub(super) fn third(document: &Value) -> Vec<u8> {
+    message(&third::DOCUMENT, document)
+}
+
+fn message(message: &Message, value: &Value) -> Vec<u8> {
+    let mut out = Vec::new();
+    if let Some(object) = value.as_object() {
+        put_members(&mut out, message, object);
     }
-    schema.text(2, &value["format"]);
-    schema.text(4, &value["description"]);
-    for name in value["required"].as_array().into_iter().flatten() {
-        schema.text(19, name);
-    }
-    for choice in value["enum"].as_array().into_iter().flatten() {
-        schema.message(20, &any(choice));
-    }
-    if let Some(more) = additional(&value["additionalProperties"]) {
-        schema.message(21, &more);
-    }
-    if value["type"].is_string() {
-        let mut kind = Message::default();
-        kind.text(1, &value["type"]);
-        schema.message(22, &kind);
-    }
-    if value["items"].is_object() {
-        let mut items = Message::default();
-        items.message(1, &self::schema(&value["items"]));
-        schema.message(23, &items);
-    }
-    if value["properties"].is_object() {
-        schema.message(25, &named(&value["properties"]));
-    }
-    for (name, value) in value.as_object().into_iter().flatten() {
-        if name.starts_with("x-") {
-            let mut extension = Message::default();
-            extension.bytes(1, name.as_bytes());
-            extension.message(2, &any(value));
-            schema.message(31, &extension);
+    out
+}
+
+fn put_members(out: &mut Vec<u8>, message: &Message, object: &Map<String, Value>) {
+    for (name, number, kind) in message.members {
+        if let Some(value) = object.get(*name) {
+            put(out, *number, *kind, value);
         }
     }
-    schema
-}
-
-/// What a schema refers to, alone or as the only one of `allOf`.
-fn reference(value: &Value) -> Option<&str> {
-    let only = value["allOf"].as_array().filter(|it| it.len() == 1).and_then(|it| it.first());
-    value["$ref"].as_str().or_else(|| only?["$ref"].as_str())
-}
-
-fn additional(value: &Value) -> Option<Message> {
-    let mut item = Message::default();
-    match value {
-        Value::Bool(is_any) => item.flag(2, *is_any),
-        Value::Object(_) => item.message(1, &schema(value)),
-        _ => return None,
-    }
-    Some(item)
-}
-
-/// JSON is YAML.
-fn any(value: &Value) -> Message {
-    let mut any = Message::default();
-    any.bytes(2, value.to_string().as_bytes());
-    any
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    /// Field 9 of the document, field 1 of it, …: the bytes of the first field on each step.
-    fn at<'a>(mut bytes: &'a [u8], path: &[u64]) -> Option<&'a [u8]> {
-        for wanted in path {
-            bytes = loop {
-                let (key, rest) = number(bytes)?;
-                let (length, rest) = number(rest)?;
-                let (value, rest) = match key & 7 {
-                    2 => rest.split_at(usize::try_from(length).unwrap()),
-                    _ => (&rest[..0], rest),
-                };
-                if key >> 3 == *wanted {
-                    break value;
-                }
-                bytes = rest;
-            };
+    let is_member = |name: &str| message.members.iter().any(|(it, ..)| *it == name);
+    for (name, value) in object.iter().filter(|(name, _)| !is_member(name)) {
+        match (message.extensions, message.others) {
+            (Some(number), _) if name.starts_with("x-") => {
+                put_named(out, number, name, Kind::Any, value);
+            }
+            (_, Some((number, kind))) => put_named(out, number, name, kind, value),
+            _ => {}
         }
-        Some(bytes)
     }
+}
 
-    fn number(bytes: &[u8]) -> Option<(u64, &[u8])> {
-        let end = bytes.iter().position(|it| it & 0x80 == 0)?;
-        let digits = bytes[..=end].iter().rev();
-        let number = digits.fold(0, |sum, it| sum << 7 | u64::from(it & 0x7f));
-        Some((number, &bytes[end + 1..]))
-    }
+fn put_named(out: &mut Vec<u8>, number: u64, name: &str, kind: Kind, value: &Value) {
+    let mut entry = Vec::new();
+    put_bytes(&mut entry, 1, name.as_bytes());
+    put(&mut entry, 2, kind, value);
+    put_bytes(out, number, &entry);
+}
 
-    #[test]
-    fn definitions_are_messages_with_their_properties_and_extensions() {
-        let long = "d".repeat(300);
-        let document = document(&json!({"Pod": {
-            "type": "object", "description": long, "required": ["spec"],
-            "properties": {"spec": {"allOf": [{"$ref": "#/definitions/Spec"}]}},
-            "x-kubernetes-group-version-kind": [{"kind": "Pod"}],
-        }}));
-        let pod = at(&document, &[9, 1, 2]).unwrap();
-        assert_eq!(at(&document, &[9, 1, 1]), Some(&b"Pod"[..]));
-        assert_eq!(at(pod, &[4]), Some(long.as_bytes()));
-        assert_eq!(at(pod, &[19]), Some(&b"spec"[..]));
-        assert_eq!(at(pod, &[22, 1]), Some(&b"object"[..]));
-        assert_eq!(at(pod, &[25, 1, 2, 1]), Some(&b"#/definitions/Spec"[..]));
-        assert_eq!(at(pod, &[31, 2, 2]), Some(&br#"[{"kind":"Pod"}]"#[..]));
+fn put(out: &mut Vec<u8>, number: u64, kind: Kind, value: &Value) {
+    match (kind, value) {
+        (Kind::Any, value) => {
+            let mut any = Vec::new();
+            put_bytes(&mut any, 2, value.to_string().as_bytes());
+            put_bytes(out, number, &any);
+        }
+        (Kind::Whole(choose), value) => put_chosen(out, number, choose, value),
+        (Kind::Anys, Value::Array(all)) => {
+            all.iter().for_each(|it| put(out, number, Kind::Any, it));
+        }
+        (kind, Value::Array(all)) => all.iter().for_each(|it| put(out, number, kind, it)),
+        (Kind::Text, Value::String(text)) => put_bytes(out, number, text.as_bytes()),
+        (Kind::Flag, Value::Bool(flag)) => put_varint(out, number, u64::from(*flag)),
+        (Kind::Integer, Value::Number(integer)) => {
+            let integer = integer.as_i64().unwrap_or_default();
+            put_varint(out, number, integer.cast_unsigned());
+        }
+        (Kind::Number, Value::Number(value)) => {
+            varint(out, number << 3 | 1);
+            out.extend(value.as_f64().unwrap_or_default().to_le_bytes());
+        }
+        (Kind::Message(of), value @ Value::Object(_)) => {
+            put_bytes(out, number, &message(of, value));
+        }
+        (Kind::Choice(choose), value) => put_chosen(out, number, choose, value),
+        _ => {}
     }
+}
+
+fn put_chosen(out: &mut Vec<u8>, number: u64, choose: Choose, value: &Value) {
+    let mut chosen = Vec::new();
+    if let Some((number, kind)) = choose(value) {
+        put(&mut chosen, number, kind, value);
+    }
+    put_bytes(out, number, &chosen);
+}
+
+fn varint(out: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        out.push(u8::try_from(number & 0x7f).unwrap_or_default() | 0x80);
+        number >>= 7;
+    }
+    out.push(u8::try_from(number).unwrap_or_default());
+}
+
+fn put_varint(out: &mut Vec<u8>, field: u64, number: u64) {
+    varint(out, field << 3);
+    varint(out, number);
+}
+
+fn put_bytes(out: &mut Vec<u8>, field: u64, bytes: &[u8]) {
+    varint(out, field << 3 | 2);
+    varint(out, u64::try_from(bytes.len()).unwrap_or_default());
+    out.extend_from_slice(bytes);
+}
+
+/// Names with texts, lists of names, and the like: nothing but members of any name.
+const fn names(kind: Kind) -> Message {
+    Message { members: &[], others: Some((1, kind)), extensions: None }
+}
+
+/// Members of these names, and extensions behind that number.
+const fn message_of(
+    members: &'static [(&'static str, u64, Kind)],
+    extensions: Option<u64>,
+) -> Message {
+    Message { members, others: None, extensions }
 }

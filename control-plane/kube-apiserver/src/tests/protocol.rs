@@ -184,17 +184,10 @@ async fn openapi_documents_close_over_their_references() {
     }
     let spec = &schemas["io.k8s.api.core.v1.PodSpec"]["properties"]["containers"];
     assert_eq!(spec["x-kubernetes-patch-merge-key"], "name");
-    let protobuf = [(ACCEPT, "application/com.github.proto-openapi.spec.v2@v1.0+protobuf")];
-    let (head, _) = cluster.send("GET", "/openapi/v2", &protobuf, "").await;
-    let media = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
-    assert_eq!(head.status, 200);
-    assert_eq!(head.headers[CONTENT_TYPE], media);
     let second = cluster.get("/openapi/v2").await;
     let spec = &second["definitions"]["io.k8s.api.core.v1.Pod"]["properties"]["spec"];
     assert_eq!(spec["$ref"], "#/definitions/io.k8s.api.core.v1.PodSpec");
     assert!(spec["description"].is_string() && spec["allOf"].is_null(), "{spec}");
-    let neither = [(ACCEPT, "text/html")];
-    assert_eq!(cluster.send("GET", "/openapi/v2", &neither, "").await.0.status, 406);
 }
 
 #[tokio::test]
