@@ -5,6 +5,7 @@
 //! Upstream: KEP-555 and sigs.k8s.io/structured-merge-diff/merge.
 
 mod conflicts;
+mod empty;
 pub(crate) mod field_set;
 mod last_applied;
 pub(crate) mod plan;
@@ -105,7 +106,7 @@ fn read(call: &mut Call) -> Result<Value, Status> {
         }
     }
     check_type(call, &decoded.value)?;
-    let (mut applied, warnings) = decode::object(&call.resource, decoded, validation)?;
+    let (mut applied, warnings) = decode::applied(&call.resource, decoded, validation)?;
     call.warnings.extend(warnings);
     if !entries::of(&applied).is_empty() {
         return Err(Status::bad_request("metadata.managedFields must be nil"));
@@ -160,6 +161,7 @@ async fn create(call: &mut Call, request: Request) -> Result<Answer, Status> {
         return Err(Status::conflict(&call.resource.qualified(), call.name(), why));
     }
     entries::set(&mut applied, entry.into_iter().collect());
+    empty::leave_out(&mut applied, &call.resource);
     convert::to_storage(&call.resource, &mut applied);
     let bytes = create::create_object(call, applied).await?;
     Ok(Answer::Object(StatusCode::CREATED, bytes))

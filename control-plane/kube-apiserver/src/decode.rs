@@ -11,7 +11,11 @@ use serde_saphyr::options::DuplicateKeyPolicy;
 
 use crate::{
     resources::{Resource, custom::Custom},
-    schema::{self, Object, check, structural::shaping},
+    schema::{
+        self, Object,
+        check::{self, Check},
+        structural::shaping,
+    },
     status::Status,
 };
 
@@ -117,10 +121,29 @@ pub(crate) fn object(
     decoded: Decoded,
     validation: FieldValidation,
 ) -> Result<(Value, Vec<String>), Status> {
+    identified(resource, decoded, validation, check::object)
+}
+
+/// As [`object`], of a configuration that is applied: in it what is empty counts.
+pub(crate) fn applied(
+    resource: &Resource,
+    decoded: Decoded,
+    validation: FieldValidation,
+) -> Result<(Value, Vec<String>), Status> {
+    identified(resource, decoded, validation, check::applied)
+}
+
+fn identified(
+    resource: &Resource,
+    decoded: Decoded,
+    validation: FieldValidation,
+    check: Check,
+) -> Result<(Value, Vec<String>), Status> {
     let Decoded { mut value, duplicates } = decoded;
     identify(resource, &mut value)?;
     let Some(shape) = shape(resource) else { return Ok((value, Vec::new())) };
-    let warnings = typed(resource, &shape, &mut value, &duplicates, validation)?;
+    let findings = findings(resource, &shape, &mut value, check);
+    let warnings = told(resource, findings, &duplicates, validation)?;
     Ok((value, warnings))
 }
 
@@ -140,10 +163,28 @@ pub(crate) fn typed(
     duplicates: &[String],
     validation: FieldValidation,
 ) -> Result<Vec<String>, Status> {
-    let findings = match &resource.custom {
-        None => check::object(value, shape),
-        Some(custom) => own(custom, value),
-    };
+    told(resource, findings(resource, shape, value, check::object), duplicates, validation)
+}
+
+fn findings(
+    resource: &Resource,
+    shape: &Arc<Object>,
+    value: &mut Value,
+    check: Check,
+) -> check::Findings {
+    match &resource.custom {
+        None => check(value, shape),
+        Some(custom) => own(custom, value, check),
+    }
+}
+
+/// What becomes of findings: a refusal, or warnings.
+fn told(
+    resource: &Resource,
+    findings: check::Findings,
+    duplicates: &[String],
+    validation: FieldValidation,
+) -> Result<Vec<String>, Status> {
     let (kind, version) = (&resource.kind, &resource.version);
     let failed = |why: &str| {
         Status::bad_request(format!(
@@ -166,10 +207,10 @@ pub(crate) fn typed(
 
 /// A custom resource: its metadata has a type, the rest has a schema. What does not fit into the
 /// schema is told by validation.
-fn own(custom: &Custom, value: &mut Value) -> check::Findings {
+fn own(custom: &Custom, value: &mut Value, check: Check) -> check::Findings {
     let metadata = schema::find(schema::METADATA);
     let found = match (metadata, value.get_mut("metadata")) {
-        (Some(shape), Some(metadata)) => check::object(metadata, &shape),
+        (Some(shape), Some(metadata)) => check(metadata, &shape),
         _ => check::Findings::default(),
     };
     let mut unknown = Vec::new();

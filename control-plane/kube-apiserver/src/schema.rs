@@ -8,6 +8,7 @@
 
 pub(crate) mod check;
 pub(crate) mod custom;
+mod empty;
 pub(crate) mod merge_keys;
 pub(crate) mod structural;
 
@@ -69,6 +70,8 @@ pub(crate) struct Field {
     /// Upstream's struct has it even where nothing is in it: it is no pointer, and not left out when it
     /// is empty. Nobody adds or removes such a field, but only what is in it.
     pub(crate) is_always_there: bool,
+    /// Nothing in it is as good as no such field.
+    pub(crate) is_left_out_empty: bool,
 }
 
 /// The file that `examples/generate-openapi.rs` writes.
@@ -131,10 +134,14 @@ fn object(name: &str, schema: &Value) -> Object {
     let type_name = short(name);
     let properties =
         schema["properties"].as_object().expect("only objects with properties come here");
+    let required = schema["required"].as_array().map_or(&[][..], Vec::as_slice);
     let fields = properties.iter().map(|(field, schema)| {
+        let shape = shape(schema);
+        let is_left_out_empty = !required.iter().any(|it| it == field)
+            && empty::is_left_out(type_name, field, &shape);
         let merge = merge_keys::find(type_name, field);
         let is_always_there = merge_keys::is_always_there(type_name, field);
-        (field.clone(), Field { shape: shape(schema), merge, is_always_there })
+        (field.clone(), Field { shape, merge, is_always_there, is_left_out_empty })
     });
     Object {
         name: type_name.into(),

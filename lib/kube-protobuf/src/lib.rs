@@ -19,6 +19,7 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
+pub use crate::pointers::is_zero_a_value;
 use crate::{
     json::Cursor,
     read::text,

@@ -13,7 +13,7 @@ use flate2::read::GzDecoder;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::pointers::POINTERS;
+use crate::pointers::is_zero_a_value;
 
 /// What a field's value is, in JSON and on the wire.
 #[derive(Clone, Copy, Debug)]
@@ -173,13 +173,14 @@ impl Plan {
                     };
                     let kind = self.kind(kind);
                     let is_message = matches!(kind, Kind::Raw | Kind::SchemaOrBoolean(_));
+                    let owner = message.rsplit('.').next().unwrap_or(message);
                     out.push(Field {
                         name: name.to_owned(),
                         outer: outer.to_vec(),
                         number,
                         many,
                         kind,
-                        keeps_zero: is_required || is_message || is_pointer(message, name),
+                        keeps_zero: is_required || is_message || is_zero_a_value(owner, name),
                     });
                 }
                 None => self.collect(message, entry, &[outer, &[number]].concat(), out),
@@ -213,14 +214,6 @@ impl Plan {
     fn index(&self, name: &str) -> usize {
         self.names.get(name).copied().unwrap_or(self.names.len())
     }
-}
-
-fn is_pointer(message: &str, field: &str) -> bool {
-    let short = message.rsplit('.').next().unwrap_or(message);
-    POINTERS.iter().any(|it| match it.split_once('.') {
-        Some((message, name)) => message == short && name == field,
-        None => *it == field,
-    })
 }
 
 /// The same entries by number, with the fields' places.

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::{
     MAGIC, ProtobufError, decode, encode, event, items, list,
     plan::{self, Field, Kind, Many, Message},
-    pointers::POINTERS,
+    pointers::{ALWAYS, POINTERS},
 };
 
 fn bytes(number: u8, inner: &[u8]) -> Vec<u8> {
@@ -308,7 +308,7 @@ fn every_field_of_every_kind_comes_back() {
 
 #[test]
 fn every_pointer_is_a_field_of_some_message() {
-    for pointer in POINTERS {
+    for pointer in [POINTERS, ALWAYS].into_iter().flatten() {
         let (message, name) = pointer.split_once('.').unwrap_or(("", pointer));
         let is_it = |(it, all): &(&String, &Message)| {
             it.ends_with(message) && all.fields.iter().any(|it| it.name == name)

@@ -9,7 +9,7 @@
 use serde_json::{Value, json};
 
 use super::{
-    Request, conflicts,
+    Request, conflicts, empty,
     field_set::FieldSet,
     last_applied,
     typed::{self, Kind},
@@ -40,6 +40,7 @@ pub(crate) fn plan(live: &Value, request: &Request) -> Result<Value, Status> {
         others.iter().for_each(|it| claimed.union(&FieldSet::of_entry(it)));
         prune(&mut object, &FieldSet::of_entry(own), &claimed, kind);
     }
+    empty::forget_new(live, &mut object, &request.resource);
     let change = typed::difference(live, &object, kind);
     let change = managed_fields::change_within(change, &request.resource, request.part);
     if !request.is_forced {
@@ -56,6 +57,7 @@ pub(crate) fn plan(live: &Value, request: &Request) -> Result<Value, Status> {
         }
         conflicts::refuse(&found)?;
     }
+    empty::leave_out(&mut object, &request.resource);
     entries::lose(&mut others, &change, |_| true);
     others.extend(request.entry(wanted));
     entries::set(&mut object, others);

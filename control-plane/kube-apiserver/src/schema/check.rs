@@ -1,7 +1,8 @@
 //! Checks a decoded body against its type: unknown fields, and values of the wrong type.
 //!
 //! Unknown fields are dropped, and reported in the words of upstream's strict decoder; a wrong
-//! type is an error in the words of Go's. `null` is dropped as Go drops it.
+//! type is an error in the words of Go's. `null` is dropped as Go drops it, and so is what is empty
+//! where upstream's type leaves that out.
 //!
 //! Deviation: a required field that is absent is the business of validation, not of decoding, as
 //! upstream; but numbers out of range are reported as wrong types without the value.
@@ -25,10 +26,23 @@ pub(crate) struct Findings {
     pub(crate) wrong: Option<String>,
 }
 
-/// Removes unknown fields and nulls from `value`, and says what was unknown or wrong.
+/// A check of a value against a type.
+pub(crate) type Check = fn(&mut Value, &Arc<Object>) -> Findings;
+
+/// Removes unknown fields, nulls and what is as good as absent from `value`, and says what was unknown
+/// or wrong.
 pub(crate) fn object(value: &mut Value, object: &Arc<Object>) -> Findings {
+    check(value, object, false)
+}
+
+/// As [`object`], but what is empty stays: whoever applies it owns it.
+pub(crate) fn applied(value: &mut Value, object: &Arc<Object>) -> Findings {
+    check(value, object, true)
+}
+
+fn check(value: &mut Value, object: &Arc<Object>, keeps_empty: bool) -> Findings {
     let mut findings = Findings::default();
-    let mut path = Path { text: String::new(), owner: object.clone() };
+    let mut path = Path { text: String::new(), owner: object.clone(), keeps_empty };
     match value {
         Value::Object(fields) => walk_object(fields, object, &mut path, &mut findings),
         other => path.wrong(other, &object.name, &mut findings),
@@ -40,6 +54,7 @@ struct Path {
     text: String,
     /// The Go struct that holds the current field.
     owner: Arc<Object>,
+    keeps_empty: bool,
 }
 
 impl Path {
@@ -108,9 +123,20 @@ fn walk_object(
             return false;
         }
         path.within(name, |path| walk(value, &field.shape, path, findings));
-        true
+        path.keeps_empty || !field.is_left_out_empty || !is_empty(value)
     });
     path.owner = owner;
+}
+
+pub(crate) fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Bool(flag) => !flag,
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(entries) => entries.is_empty(),
+    }
 }
 
 fn walk(value: &mut Value, shape: &Shape, path: &mut Path, findings: &mut Findings) {
@@ -266,6 +292,50 @@ mod tests {
             "json: cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of \
              type int32"
         );
+    }
+
+    #[test]
+    fn what_is_empty_and_left_out_by_upstream_counts_as_absent() {
+        let pod = |fields: Value| {
+            let (mut value, shape) = (fields, crate::schema::find("io.k8s.api.core.v1.Pod"));
+            assert_eq!(object(&mut value, &shape.unwrap()), Findings::default());
+            value
+        };
+        let found = pod(json!({
+            "metadata": {"labels": {}, "annotations": {}, "finalizers": [], "generateName": "",
+                "ownerReferences": [{"apiVersion": "v1", "kind": "Node", "name": "", "uid": "",
+                    "controller": false}]},
+            "spec": {"nodeName": "", "hostNetwork": false, "volumes": [], "nodeSelector": {},
+                "priority": 0, "automountServiceAccountToken": false, "securityContext":
+                {"fsGroup": 0, "sysctls": []}, "affinity": {}, "containers": [{"name": "", "args": [],
+                "env": [{"name": "A", "value": ""}], "resources": {"limits": {}},
+                "livenessProbe": {"periodSeconds": 0, "terminationGracePeriodSeconds": 0}}]},
+        }));
+        assert_eq!(found["metadata"], json!({"ownerReferences": [
+            {"apiVersion": "v1", "kind": "Node", "name": "", "uid": "", "controller": false}]}));
+        assert_eq!(found["spec"], json!({
+            "priority": 0, "automountServiceAccountToken": false, "securityContext": {"fsGroup": 0},
+            "affinity": {}, "containers": [{"name": "", "env": [{"name": "A"}], "resources": {},
+                "livenessProbe": {"terminationGracePeriodSeconds": 0}}],
+        }));
+        assert_eq!(pod(json!({"spec": {"containers": []}}))["spec"], json!({"containers": []}));
+    }
+
+    #[test]
+    fn what_selects_by_being_empty_stays_and_so_does_what_is_applied() {
+        let of = |name: &str, check: Check, mut value: Value| {
+            check(&mut value, &crate::schema::find(name).unwrap());
+            value
+        };
+        let policy = json!({"spec": {"podSelector": {}, "ingress": [{}]}});
+        let policy_type = "io.k8s.api.networking.v1.NetworkPolicy";
+        assert_eq!(of(policy_type, object, policy.clone()), policy);
+        let role = json!({"rules": []});
+        assert_eq!(of("io.k8s.api.rbac.v1.ClusterRole", object, role.clone()), role);
+        let scaled = json!({"spec": {"replicas": 0, "paused": false}});
+        let deployment = "io.k8s.api.apps.v1.Deployment";
+        assert_eq!(of(deployment, object, scaled.clone())["spec"], json!({"replicas": 0}));
+        assert_eq!(of(deployment, applied, scaled.clone()), scaled);
     }
 
     #[test]

@@ -17,7 +17,12 @@ pub(crate) fn root(kind: &str, schema: &Value) -> Arc<Object> {
 
 /// What every object has, also one within another.
 fn add_common(object: &mut Object) {
-    let plain = |shape| Field { shape, merge: Merge::default(), is_always_there: false };
+    let plain = |shape| Field {
+        shape,
+        merge: Merge::default(),
+        is_always_there: false,
+        is_left_out_empty: false,
+    };
     object.fields.insert("apiVersion".into(), plain(Shape::String));
     object.fields.insert("kind".into(), plain(Shape::String));
     object.fields.insert("metadata".into(), plain(Shape::Named(METADATA.into())));
@@ -48,7 +53,8 @@ fn field(name: &str, schema: &Value) -> Field {
     };
     let is_atomic_map = schema["x-kubernetes-map-type"] == "atomic";
     let merge = Merge { list, is_atomic_map, ..Merge::default() };
-    Field { shape: shape(name, schema), merge, is_always_there: false }
+    let shape = shape(name, schema);
+    Field { shape, merge, is_always_there: false, is_left_out_empty: false }
 }
 
 /// Keys of list maps live as long as the process: there are few, and they are the same again when

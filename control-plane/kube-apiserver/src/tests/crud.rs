@@ -188,3 +188,31 @@ async fn creations_at_the_same_moment_do_not_exceed_a_quota_together() {
     assert_eq!(made.len(), 2, "{all:?}");
     assert!(refused.iter().all(|it| it.0 == 403), "{refused:?}");
 }
+
+#[tokio::test]
+async fn what_is_empty_is_not_kept_where_upstreams_types_leave_it_out() {
+    let cluster = Cluster::start().await.with_default_account().await;
+    let mut empty = pod("empty");
+    empty["metadata"]["labels"] = json!({});
+    empty["metadata"]["annotations"] = json!(null);
+    let more = json!({"nodeName": "", "hostNetwork": false, "nodeSelector": {}, "dnsPolicy": "",
+        "terminationGracePeriodSeconds": 0});
+    empty["spec"].as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    let (code, made) = cluster.post(PODS, empty).await;
+    assert_eq!(code, 201, "{made}");
+    let spec = &made["spec"];
+    for left_out in ["nodeName", "hostNetwork", "nodeSelector"] {
+        assert!(spec.get(left_out).is_none(), "{left_out}: {spec}");
+    }
+    assert_eq!(spec["dnsPolicy"], "ClusterFirst", "an empty one is none, for which there is a default");
+    assert_eq!(spec["terminationGracePeriodSeconds"], 0, "a pointer's zero counts");
+    assert!(made["metadata"].get("labels").is_none(), "{}", made["metadata"]);
+    let owned = &made["metadata"]["managedFields"][0]["fieldsV1"];
+    assert!(owned.get("f:metadata").is_none(), "nobody owns what is not there: {owned}");
+    let path = format!("{PODS}/empty");
+    let labelled = json!({"metadata": {"labels": {"a": "b"}}});
+    cluster.patch(&path, "merge-patch+json", labelled).await;
+    let patch = json!([{"op": "remove", "path": "/metadata/labels/a"}]);
+    let (_, patched) = cluster.patch(&path, "json-patch+json", patch).await;
+    assert!(patched["metadata"].get("labels").is_none(), "the last one is gone: {patched}");
+}
