@@ -18,7 +18,8 @@ use serde_json::Value;
 
 use self::{field_set::FieldSet, typed::Kind};
 use crate::{
-    convert, decode,
+    convert,
+    decode::{self, Decoded},
     managed_fields::{
         self,
         entries::{self, Owner},
@@ -99,14 +100,15 @@ fn read(call: &mut Call) -> Result<Value, Status> {
     let validation = write::field_validation(call)?;
     let media = call.header(header::CONTENT_TYPE);
     let media = if media.contains("json") { "application/json" } else { "application/yaml" };
-    let decoded = decode::body(media, &call.body)?;
+    let Decoded { value, twice } = decode::body(media, &call.body)?;
+    let warnings = decode::applied_twice(twice, validation)?;
     for field in ["apiVersion", "kind"] {
-        if decoded.value[field].as_str().unwrap_or_default().is_empty() {
+        if value[field].as_str().unwrap_or_default().is_empty() {
             return Err(Status::bad_request(format!("{field} must be set in an apply patch")));
         }
     }
-    check_type(call, &decoded.value)?;
-    let (mut applied, warnings) = decode::applied(&call.resource, decoded, validation)?;
+    check_type(call, &value)?;
+    let mut applied = decode::applied(&call.resource, value, validation)?;
     call.warnings.extend(warnings);
     if !entries::of(&applied).is_empty() {
         return Err(Status::bad_request("metadata.managedFields must be nil"));

@@ -23,7 +23,7 @@ use parking_lot::Mutex;
 pub(crate) use self::objects::testing;
 pub use self::{bootstrap::bootstrap_objects, objects::Objects};
 pub(crate) use self::{
-    bootstrap::reconciled,
+    bootstrap::{Repair, repair},
     escalation::check_escalation,
     node::node_name,
     objects::{items, text},

@@ -12,7 +12,9 @@ use http::{Method, Request, StatusCode, header};
 use serde_json::{Value, json};
 
 use crate::{
-    admission, aggregation, authn, authz, custom_resources,
+    admission, aggregation, authn,
+    authz::{self, Repair},
+    custom_resources,
     decode::BODY_LIMIT,
     flow, registry,
     request::UserInfo,
@@ -107,9 +109,14 @@ pub(crate) async fn ensure_roles(server: &Arc<Server>) -> Result<(), StartError>
             create(server, object).await?;
             continue;
         };
-        if let Some(next) = authz::reconciled(&stored, object) {
-            let path = format!("{}/{}", path(server, object), meta(object, "name"));
-            send(server, Method::PUT, path, &next, &[]).await?;
+        let path = format!("{}/{}", path(server, object), meta(object, "name"));
+        match authz::repair(&stored, object) {
+            Some(Repair::Replace(next)) => send(server, Method::PUT, path, &next, &[]).await?,
+            Some(Repair::MakeAnew) => {
+                send(server, Method::DELETE, path, &json!({}), &[]).await?;
+                create(server, object).await?;
+            }
+            None => {}
         }
     }
     Ok(())

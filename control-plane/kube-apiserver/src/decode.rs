@@ -3,12 +3,15 @@
 //!
 //! Upstream: the codec factory and the `fieldValidation` parameter (KEP-2885).
 
-use std::{cell::RefCell, fmt, sync::Arc};
+pub(crate) mod strict;
+
+use std::{fmt, sync::Arc};
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 use serde_saphyr::options::DuplicateKeyPolicy;
 
+use self::strict::{Faults, Lines};
 use crate::{
     resources::{Resource, custom::Custom},
     schema::{
@@ -50,60 +53,84 @@ impl FieldValidation {
 
 /// A decoded value, and what is said of fields that stood in it twice.
 #[derive(Debug)]
-pub(crate) struct Decoded {
+pub(crate) struct Decoded<'a> {
     pub(crate) value: Value,
-    pub(crate) duplicates: Vec<String>,
+    pub(crate) twice: Twice<'a>,
+}
+
+/// Fields that stood twice.
+#[derive(Debug)]
+pub(crate) enum Twice<'a> {
+    /// Faults of that JSON.
+    Json(&'a [u8], Vec<String>),
+    /// Lines that Go's reader of YAML tells.
+    Yaml(Vec<String>),
+}
+
+impl Twice<'_> {
+    const NONE: Self = Self::Yaml(Vec::new());
+
+    /// As warnings.
+    pub(crate) fn warnings(self) -> Vec<String> {
+        let (Self::Json(_, all) | Self::Yaml(all)) = self;
+        all
+    }
+
+    /// As they stand in a refusal.
+    fn faults(self) -> Vec<String> {
+        match self {
+            Self::Yaml(lines) if !lines.is_empty() => vec![unmarshal_errors(&lines)],
+            other => other.warnings(),
+        }
+    }
+}
+
+fn unmarshal_errors(lines: &[String]) -> String {
+    format!("yaml: unmarshal errors:\n  {}", lines.join("\n  "))
 }
 
 /// Reads a body of the content type that the client named.
-pub(crate) fn body(content_type: &str, bytes: &[u8]) -> Result<Decoded, Status> {
+pub(crate) fn body<'a>(content_type: &str, bytes: &'a [u8]) -> Result<Decoded<'a>, Status> {
     let media = content_type.split(';').next().unwrap_or_default().trim();
     match media {
         "" | "application/json" => json(bytes),
         kube_protobuf::MEDIA_TYPE => {
             let value = kube_protobuf::decode(bytes).map_err(|error| malformed(&error))?;
-            Ok(Decoded { value, duplicates: Vec::new() })
+            Ok(Decoded { value, twice: Twice::NONE })
         }
         "application/yaml" | "application/x-yaml" | "text/yaml" => yaml(bytes),
         _ => Err(Status::unsupported_media_type(ACCEPTED)),
     }
 }
 
-pub(crate) fn json(bytes: &[u8]) -> Result<Decoded, Status> {
-    let duplicates = RefCell::new(Vec::new());
+pub(crate) fn json(bytes: &[u8]) -> Result<Decoded<'_>, Status> {
+    let faults = Faults::default();
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let seed = Seed { at: &Place::Root, duplicates: &duplicates };
+    let seed = Seed { at: &Place::Root, faults: &faults };
     let value = seed.deserialize(&mut deserializer).and_then(|it| deserializer.end().map(|()| it));
     let value = value.map_err(|error| malformed(&error))?;
-    let duplicates = duplicates.into_inner().into_iter();
-    let duplicates = duplicates.map(|path| format!("duplicate field \"{path}\"")).collect();
-    Ok(Decoded { value, duplicates })
+    Ok(Decoded { value, twice: Twice::Json(bytes, faults.into_inner()) })
 }
 
-/// Here, too, the last of two fields wins. Of several that stand twice, the first is told.
-fn yaml(bytes: &[u8]) -> Result<Decoded, Status> {
+/// Here, too, the last of two fields wins.
+fn yaml(bytes: &[u8]) -> Result<Decoded<'_>, Status> {
     let text = std::str::from_utf8(bytes).map_err(|error| malformed(&error))?;
     let failed = |error: &serde_saphyr::Error| {
         malformed(&format!("error converting YAML to JSON: yaml: {error}"))
     };
     match serde_saphyr::from_str(text) {
-        Ok(value) => Ok(Decoded { value, duplicates: Vec::new() }),
+        Ok(value) => Ok(Decoded { value, twice: Twice::NONE }),
         Err(error) => {
-            let serde_saphyr::Error::DuplicateMappingKey { key, location } =
-                error.without_snippet()
-            else {
+            let serde_saphyr::Error::DuplicateMappingKey { .. } = error.without_snippet() else {
                 return Err(failed(&error));
             };
-            let told = format!(
-                "error converting YAML to JSON: yaml: unmarshal errors:\n  line {}: key {:?} \
-                 already set in map",
-                location.line(),
-                key.as_deref().unwrap_or_default()
-            );
-            let lenient = serde_saphyr::options! { duplicate_keys: DuplicateKeyPolicy::LastWins };
-            let value = serde_saphyr::from_str_with_options(text, lenient);
+            let lenient =
+                || serde_saphyr::options! { duplicate_keys: DuplicateKeyPolicy::LastWins };
+            let value = serde_saphyr::from_str_with_options(text, lenient());
             let value = value.map_err(|error| failed(&error))?;
-            Ok(Decoded { value, duplicates: vec![told] })
+            let lines = serde_saphyr::from_str_with_options::<Lines>(text, lenient());
+            let Lines(lines) = lines.map_err(|error| failed(&error))?;
+            Ok(Decoded { value, twice: Twice::Yaml(lines) })
         }
     }
 }
@@ -118,33 +145,61 @@ fn malformed(error: &dyn fmt::Display) -> Status {
 /// type does not have. Returns warnings.
 pub(crate) fn object(
     resource: &Resource,
-    decoded: Decoded,
+    decoded: Decoded<'_>,
     validation: FieldValidation,
 ) -> Result<(Value, Vec<String>), Status> {
-    identified(resource, decoded, validation, check::object)
-}
-
-/// As [`object`], of a configuration that is applied: in it what is empty counts.
-pub(crate) fn applied(
-    resource: &Resource,
-    decoded: Decoded,
-    validation: FieldValidation,
-) -> Result<(Value, Vec<String>), Status> {
-    identified(resource, decoded, validation, check::applied)
-}
-
-fn identified(
-    resource: &Resource,
-    decoded: Decoded,
-    validation: FieldValidation,
-    check: Check,
-) -> Result<(Value, Vec<String>), Status> {
-    let Decoded { mut value, duplicates } = decoded;
+    let Decoded { mut value, twice } = decoded;
     identify(resource, &mut value)?;
     let Some(shape) = shape(resource) else { return Ok((value, Vec::new())) };
-    let findings = findings(resource, &shape, &mut value, check);
-    let warnings = told(resource, findings, &duplicates, validation)?;
+    let findings = findings(resource, &shape, &mut value, check::object);
+    let faults = match twice {
+        _ if validation == FieldValidation::Ignore => Vec::new(),
+        Twice::Json(_, all) if all.is_empty() && findings.unknown.is_empty() => Vec::new(),
+        Twice::Json(text, _) if resource.custom.is_none() => strict::of_type(text, &shape),
+        twice => {
+            let is_strict = validation == FieldValidation::Strict;
+            let mut all = if is_strict { twice.faults() } else { twice.warnings() };
+            all.extend(unknown(&findings));
+            all
+        }
+    };
+    let warnings = told(findings.wrong, faults, validation).map_err(|why| refused(resource, &why))?;
     Ok((value, warnings))
+}
+
+/// As [`object`], of a configuration that is applied: in it what is empty counts. What the type does not
+/// have is told by whoever applies it.
+pub(crate) fn applied(
+    resource: &Resource,
+    mut value: Value,
+    validation: FieldValidation,
+) -> Result<Value, Status> {
+    identify(resource, &mut value)?;
+    if let Some(shape) = shape(resource) {
+        let findings = findings(resource, &shape, &mut value, check::applied);
+        told(findings.wrong, Vec::new(), validation).map_err(|why| refused(resource, &why))?;
+    }
+    Ok(value)
+}
+
+/// What becomes of fields that stand twice in a configuration that is applied.
+pub(crate) fn applied_twice(
+    twice: Twice<'_>,
+    validation: FieldValidation,
+) -> Result<Vec<String>, Status> {
+    let lines = twice.warnings();
+    match validation {
+        FieldValidation::Strict if !lines.is_empty() => Err(Status::bad_request(format!(
+            "error strict decoding YAML: error converting YAML to JSON: {}",
+            unmarshal_errors(&lines)
+        ))),
+        FieldValidation::Warn => Ok(lines),
+        _ => Ok(Vec::new()),
+    }
+}
+
+fn unknown(findings: &check::Findings) -> impl Iterator<Item = String> {
+    findings.unknown.iter().map(|path| format!("unknown field \"{path}\""))
 }
 
 /// The type of a resource's objects.
@@ -160,10 +215,22 @@ pub(crate) fn typed(
     resource: &Resource,
     shape: &Arc<Object>,
     value: &mut Value,
-    duplicates: &[String],
     validation: FieldValidation,
 ) -> Result<Vec<String>, Status> {
-    told(resource, findings(resource, shape, value, check::object), duplicates, validation)
+    patched(resource, shape, value, Vec::new(), validation).map_err(|why| refused(resource, &why))
+}
+
+/// As [`typed`], of what became of an object by a patch that had these faults.
+pub(crate) fn patched(
+    resource: &Resource,
+    shape: &Arc<Object>,
+    value: &mut Value,
+    mut faults: Vec<String>,
+    validation: FieldValidation,
+) -> Result<Vec<String>, String> {
+    let findings = findings(resource, shape, value, check::object);
+    faults.extend(unknown(&findings));
+    told(findings.wrong, faults, validation)
 }
 
 fn findings(
@@ -180,29 +247,25 @@ fn findings(
 
 /// What becomes of findings: a refusal, or warnings.
 fn told(
-    resource: &Resource,
-    findings: check::Findings,
-    duplicates: &[String],
+    wrong: Option<String>,
+    faults: Vec<String>,
     validation: FieldValidation,
-) -> Result<Vec<String>, Status> {
-    let (kind, version) = (&resource.kind, &resource.version);
-    let failed = |why: &str| {
-        Status::bad_request(format!(
-            "{kind} in version \"{version}\" cannot be handled as a {kind}: {why}"
-        ))
-    };
-    if let Some(wrong) = findings.wrong {
-        return Err(failed(&wrong));
-    }
-    let unknown = findings.unknown.iter().map(|path| format!("unknown field \"{path}\""));
-    let found: Vec<String> = unknown.chain(duplicates.iter().cloned()).collect();
+) -> Result<Vec<String>, String> {
     match validation {
-        FieldValidation::Strict if !found.is_empty() => {
-            Err(failed(&format!("strict decoding error: {}", found.join(", "))))
+        _ if wrong.is_some() => Err(wrong.unwrap_or_default()),
+        FieldValidation::Strict if !faults.is_empty() => {
+            Err(format!("strict decoding error: {}", faults.join(", ")))
         }
-        FieldValidation::Warn => Ok(found),
+        FieldValidation::Warn => Ok(faults),
         _ => Ok(Vec::new()),
     }
+}
+
+fn refused(resource: &Resource, why: &str) -> Status {
+    let (kind, version) = (&resource.kind, &resource.version);
+    Status::bad_request(format!(
+        "{kind} in version \"{version}\" cannot be handled as a {kind}: {why}"
+    ))
 }
 
 /// A custom resource: its metadata has a type, the rest has a schema. What does not fit into the
@@ -213,9 +276,9 @@ fn own(custom: &Custom, value: &mut Value, check: Check) -> check::Findings {
         (Some(shape), Some(metadata)) => check(metadata, &shape),
         _ => check::Findings::default(),
     };
-    let mut unknown = Vec::new();
+    let unknown = found.unknown.iter().map(|it| format!("metadata.{it}"));
+    let mut unknown: Vec<String> = unknown.collect();
     shaping::prune(value, custom.node(), &mut unknown);
-    unknown.extend(found.unknown.iter().map(|it| format!("metadata.{it}")));
     let wrong = found
         .wrong
         .map(|it| it.replace("struct field ObjectMeta.", "struct field ObjectMeta.metadata."));
@@ -251,7 +314,7 @@ fn identify(resource: &Resource, value: &mut Value) -> Result<(), Status> {
 /// Builds a [`Value`] and notes fields that occur twice; the last one wins, as upstream.
 struct Seed<'a> {
     at: &'a Place<'a>,
-    duplicates: &'a RefCell<Vec<String>>,
+    faults: &'a Faults,
 }
 
 /// Where a value stands. It becomes a text only where it has to be told.
@@ -319,7 +382,7 @@ impl<'de> Visitor<'de> for Seed<'_> {
         let mut out = Vec::new();
         loop {
             let at = Place::Item(self.at, out.len());
-            match items.next_element_seed(Seed { at: &at, duplicates: self.duplicates })? {
+            match items.next_element_seed(Seed { at: &at, faults: self.faults })? {
                 Some(item) => out.push(item),
                 None => return Ok(Value::Array(out)),
             }
@@ -331,9 +394,9 @@ impl<'de> Visitor<'de> for Seed<'_> {
         while let Some(key) = entries.next_key::<String>()? {
             let at = Place::Field(self.at, &key);
             if out.contains_key(&key) {
-                self.duplicates.borrow_mut().push(at.to_string());
+                self.faults.twice(&at);
             }
-            let value = entries.next_value_seed(Seed { at: &at, duplicates: self.duplicates })?;
+            let value = entries.next_value_seed(Seed { at: &at, faults: self.faults })?;
             if out.len() > 1_000_000 {
                 return Err(A::Error::custom("too many fields"));
             }
@@ -370,12 +433,32 @@ mod tests {
     }
 
     #[test]
-    fn yaml_with_a_key_twice_is_told_with_its_line() {
-        let text = b"apiVersion: apps/v1\nspec:\n  replicas: 1\n  replicas: 2\n";
-        let decoded = body("application/yaml", text).unwrap();
-        assert_eq!(decoded.value["spec"]["replicas"], 2);
-        let told = "line 4: key \"replicas\" already set in map";
-        assert!(decoded.duplicates[0].ends_with(told), "{:?}", decoded.duplicates);
+    fn every_key_that_stands_twice_in_yaml_is_told_with_its_line() {
+        let text = b"apiVersion: apps/v1\nspec:\n  replicas: 1\n  odd: 1\n  replicas: 2\n  template:\n    \
+                     spec:\n      containers:\n      - name: a\n        name: b\n  odd: 2\n";
+        let lines = [
+            "line 5: key \"replicas\" already set in map",
+            "line 10: key \"name\" already set in map",
+            "line 11: key \"odd\" already set in map",
+        ];
+        let deployments = Catalog::builtin().find("apps", "v1", "deployments").unwrap();
+        let decoded = || body("application/yaml", text).unwrap();
+        let (value, told) = object(&deployments, decoded(), FieldValidation::Warn).unwrap();
+        assert_eq!(value["spec"]["replicas"], 2);
+        assert_eq!((&told[..3], &*told[3]), (&lines.map(String::from)[..], "unknown field \"spec.odd\""));
+        let refused = object(&deployments, decoded(), FieldValidation::Strict).unwrap_err();
+        assert_eq!(
+            refused.message,
+            format!(
+                "Deployment in version \"v1\" cannot be handled as a Deployment: strict decoding error: \
+                 yaml: unmarshal errors:\n  {}, unknown field \"spec.odd\"",
+                lines.join("\n  ")
+            )
+        );
+        let refused = applied_twice(decoded().twice, FieldValidation::Strict).unwrap_err();
+        assert!(refused.message.starts_with(
+            "error strict decoding YAML: error converting YAML to JSON: yaml: unmarshal errors:\n  line 5"
+        ));
     }
 
     #[test]

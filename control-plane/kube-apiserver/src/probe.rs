@@ -43,7 +43,7 @@ impl Definition {
         let definitions = found.ok_or_else(|| vec!["there are no definitions".to_owned()])?;
         if let Some(shape) = decode::shape(&definitions) {
             let validation = decode::FieldValidation::Ignore;
-            decode::typed(&definitions, &shape, &mut definition, &[], validation)
+            decode::typed(&definitions, &shape, &mut definition, validation)
                 .map_err(|status| vec![status.message])?;
         }
         custom_resources::prepare(&mut definition, "2026-01-01T00:00:00Z", &catalog);

@@ -11,6 +11,7 @@ mod definitions;
 mod documentation;
 mod every_resource;
 mod explain;
+mod field_validation;
 mod health;
 mod hostile;
 mod managed_fields;

@@ -77,7 +77,7 @@ impl<'a> Round<'a> {
             return Ok(changed);
         }
         if let Some(shape) = decode::shape(resource) {
-            decode::typed(resource, &shape, &mut changed, &[], validation)
+            decode::typed(resource, &shape, &mut changed, validation)
                 .map_err(|it| it.to_string())?;
         }
         convert::to_storage(resource, &mut changed);

@@ -4,7 +4,6 @@
 //! to: the account, and the pod, node or secret that it was made for, each with the same UID.
 //!
 //! Upstream: pkg/serviceaccount (`claims.go`).
-//! Deviation: a token is refused at the second of its expiry; upstream allows a minute more.
 
 use std::sync::Arc;
 
@@ -129,7 +128,7 @@ impl ServiceAccounts {
     ) -> Result<(UserInfo, Vec<String>), TokenError> {
         let claims = self.decode(token)?;
         let now = clock.now();
-        if claims.exp <= now.as_second() {
+        if claims.exp < now.as_second() - CLOCK_LEEWAY_SECONDS {
             return Err(TokenError::Expired);
         }
         if claims.nbf > now.as_second() + CLOCK_LEEWAY_SECONDS {

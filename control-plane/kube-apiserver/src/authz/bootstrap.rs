@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
-pub(crate) use self::reconcile::reconciled;
+pub(crate) use self::reconcile::{Repair, repair};
 use super::bootstrap_eks;
 
 const GROUP: &str = "rbac.authorization.k8s.io";

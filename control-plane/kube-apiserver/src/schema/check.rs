@@ -4,8 +4,7 @@
 //! type is an error in the words of Go's. `null` is dropped as Go drops it, and so is what is empty
 //! where upstream's type leaves that out.
 //!
-//! Deviation: a required field that is absent is the business of validation, not of decoding, as
-//! upstream; but numbers out of range are reported as wrong types without the value.
+//! A required field that is absent is the business of validation, not of decoding, as upstream.
 
 use std::sync::Arc;
 
@@ -76,7 +75,8 @@ impl Path {
         let found = match value {
             Value::Null => "null".to_owned(),
             Value::Bool(_) => "bool".to_owned(),
-            Value::Number(number) if number.is_f64() || number.as_i64().is_none() => {
+            // One that does not fit is shown.
+            Value::Number(number) if wanted.starts_with("int") && wanted != "intstr.IntOrString" => {
                 format!("number {number}")
             }
             Value::Number(_) => "number".to_owned(),
@@ -291,6 +291,24 @@ mod tests {
             findings.wrong.unwrap(),
             "json: cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of \
              type int32"
+        );
+    }
+
+    #[test]
+    fn a_number_that_does_not_fit_is_shown() {
+        let told = |fields: Value| check(json!({"spec": fields})).1.wrong.unwrap();
+        let of = "into Go struct field DeploymentSpec.spec";
+        assert_eq!(
+            told(json!({"replicas": 3_000_000_000_u32})),
+            format!("json: cannot unmarshal number 3000000000 {of}.replicas of type int32")
+        );
+        assert_eq!(
+            told(json!({"replicas": 1.5})),
+            format!("json: cannot unmarshal number 1.5 {of}.replicas of type int32")
+        );
+        assert_eq!(
+            told(json!({"paused": 1.5})),
+            format!("json: cannot unmarshal number {of}.paused of type bool")
         );
     }
 

@@ -369,6 +369,23 @@ async fn a_start_over_what_is_there_already_writes_nothing() {
 }
 
 #[tokio::test]
+async fn a_default_binding_of_another_role_is_made_anew_at_the_next_start() {
+    let store = mvcc::Store::memory();
+    let bindings = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings";
+    let path = format!("{bindings}/system:basic-user");
+    let first = Cluster::over(store.clone()).await;
+    let made = first.get(&path).await;
+    assert_eq!(made["roleRef"]["name"], "system:basic-user");
+    let mut other = made.clone();
+    other["metadata"] = json!({"name": "system:basic-user"});
+    other["roleRef"]["name"] = "cluster-admin".into();
+    assert_eq!(first.delete(&path).await.0, 200);
+    assert_eq!(first.post(bindings, other).await.0, 201);
+    let again = Cluster::over(store).await.get(&path).await;
+    assert_eq!((&again["roleRef"], &again["subjects"]), (&made["roleRef"], &made["subjects"]));
+}
+
+#[tokio::test]
 async fn namespaces_go_one_by_one() {
     let cluster = Cluster::start().await;
     let (code, answer) = cluster.delete("/api/v1/namespaces").await;

@@ -11,7 +11,7 @@ use crate::{
     resources::{Resource, meta},
     schema,
     server::Call,
-    status::Status,
+    status::{FieldError, Status},
     strategic,
     strategy::Part,
     verbs::{modify, write},
@@ -34,22 +34,29 @@ pub(crate) async fn patch(call: &mut Call) -> Result<Answer, Status> {
     if media == APPLY || media == "application/apply-patch+json" {
         return apply::apply(call).await;
     }
-    let patch = parse(media, call)?;
-    let bytes = apply_patch(call, patch).await?;
+    let (patch, faults) = parse(media, call)?;
+    let bytes = apply_patch(call, patch, faults).await?;
     Ok(Answer::Object(StatusCode::OK, bytes))
 }
 
-fn parse(media: &str, call: &Call) -> Result<Patch, Status> {
-    let value = || decode::json(&call.body).map(|it| it.value);
+/// The patch, and the faults of its text.
+fn parse(media: &str, call: &Call) -> Result<(Patch, Vec<String>), Status> {
+    let value = || decode::json(&call.body).map(|it| (it.value, it.twice.warnings()));
     match media {
         JSON => {
             let unreadable = |error: serde_json::Error| {
                 Status::bad_request(format!("error decoding patch: {error}"))
             };
-            Ok(Patch::Json(serde_json::from_slice(&call.body).map_err(unreadable)?))
+            // Of a member that stands twice the last counts.
+            let patch = serde_json::from_slice(&call.body)
+                .or_else(|error| value().map_or(Err(error), |it| serde_json::from_value(it.0)));
+            let faults = decode::strict::of_json_patch(&call.body);
+            Ok((Patch::Json(patch.map_err(unreadable)?), faults))
         }
-        MERGE => Ok(Patch::Merge(value()?)),
-        STRATEGIC if call.resource.custom.is_none() => Ok(Patch::Strategic(value()?)),
+        MERGE => value().map(|(it, faults)| (Patch::Merge(it), faults)),
+        STRATEGIC if call.resource.custom.is_none() => {
+            value().map(|(it, faults)| (Patch::Strategic(it), faults))
+        }
         _ => {
             let accepted = match call.resource.custom {
                 None => format!("{JSON}, {MERGE}, {STRATEGIC}, {APPLY}"),
@@ -60,7 +67,11 @@ fn parse(media: &str, call: &Call) -> Result<Patch, Status> {
     }
 }
 
-async fn apply_patch(call: &mut Call, patch: Patch) -> Result<bytes::Bytes, Status> {
+async fn apply_patch(
+    call: &mut Call,
+    patch: Patch,
+    faults: Vec<String>,
+) -> Result<bytes::Bytes, Status> {
     let resource = call.resource.clone();
     let validation = write::field_validation(call)?;
     let name = call.name().to_owned();
@@ -72,8 +83,14 @@ async fn apply_patch(call: &mut Call, patch: Patch) -> Result<bytes::Bytes, Stat
         patched(&resource, &patch, &mut shown)?;
         check_identity(&resource, current, &shown)?;
         if let Some(shape) = decode::shape(&resource) {
-            let found = decode::typed(&resource, &shape, &mut shown, &[], validation)?;
-            *warnings.lock() = found;
+            let found =
+                decode::patched(&resource, &shape, &mut shown, faults.clone(), validation);
+            *warnings.lock() = found.map_err(|why| {
+                let mut made = current.clone();
+                convert::from_storage(&resource, &mut made);
+                let _ = patched(&resource, &patch, &mut made);
+                unfit(&patch, &made, &why)
+            })?;
         }
         convert::to_storage(&resource, &mut shown);
         Ok(shown)
@@ -95,6 +112,31 @@ fn patched(resource: &Resource, patch: &Patch, object: &mut Value) -> Result<(),
             strategic::apply(object, patch, shape.as_ref())
                 .map_err(|error| Status::bad_request(error.to_string()))
         }
+    }
+}
+
+/// Upstream shows a strategic patch as Go does, and of the others what they make.
+fn unfit(patch: &Patch, made: &Value, why: &str) -> Status {
+    let shown = match patch {
+        Patch::Strategic(patch) => as_go_shows(patch),
+        Patch::Json(_) | Patch::Merge(_) => made.to_string(),
+    };
+    Status::invalid("", "", &[FieldError::invalid("patch", shown, why)])
+}
+
+/// `%+v`.
+fn as_go_shows(value: &Value) -> String {
+    match value {
+        Value::Null => "<nil>".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Array(items) => {
+            format!("[{}]", items.iter().map(as_go_shows).collect::<Vec<_>>().join(" "))
+        }
+        Value::Object(fields) => {
+            let fields = fields.iter().map(|(name, it)| format!("{name}:{}", as_go_shows(it)));
+            format!("map[{}]", fields.collect::<Vec<_>>().join(" "))
+        }
+        other => other.to_string(),
     }
 }
 

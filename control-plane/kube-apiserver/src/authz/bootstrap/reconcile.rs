@@ -3,9 +3,6 @@
 //! Only what is missing is added: what an administrator has put there stays, and what is annotated
 //! with `autoupdate: "false"` is left alone.
 //!
-//! Deviation: a default binding whose `roleRef` was replaced stays as it is; upstream deletes it and
-//! makes it anew.
-//!
 //! Upstream: k8s.io/component-helpers/auth/rbac/reconciliation.
 
 use serde_json::{Value, json};
@@ -14,10 +11,22 @@ use crate::authz::rules::{Rule, uncovered};
 
 const AUTOUPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
 
-/// The object to store in the place of `stored`; `None` if it has all of `wanted`.
-pub(crate) fn reconciled(stored: &Value, wanted: &Value) -> Option<Value> {
+/// What is to be done about an object.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Repair {
+    /// It is stored in the place of the other.
+    Replace(Value),
+    /// A binding of another role, which no update can give back its own.
+    MakeAnew,
+}
+
+/// `None` if what is stored has all of `wanted`.
+pub(crate) fn repair(stored: &Value, wanted: &Value) -> Option<Repair> {
     if stored["metadata"]["annotations"][AUTOUPDATE] == "false" {
         return None;
+    }
+    if stored["roleRef"] != wanted["roleRef"] {
+        return Some(Repair::MakeAnew);
     }
     let mut next = stored.clone();
     for field in ["labels", "annotations"] {
@@ -31,10 +40,8 @@ pub(crate) fn reconciled(stored: &Value, wanted: &Value) -> Option<Value> {
     if stored["aggregationRule"].is_null() {
         add(&mut next, "rules", missing_rules(stored, wanted));
     }
-    if stored["roleRef"] == wanted["roleRef"] {
-        add(&mut next, "subjects", missing_subjects(stored, wanted));
-    }
-    (next != *stored).then_some(next)
+    add(&mut next, "subjects", missing_subjects(stored, wanted));
+    (next != *stored).then_some(Repair::Replace(next))
 }
 
 fn add(object: &mut Value, list: &str, items: Vec<Value>) {
@@ -74,6 +81,13 @@ mod tests {
         json!({"metadata": {"annotations": {AUTOUPDATE: autoupdate}}, "rules": rules})
     }
 
+    fn replaced(stored: &Value, wanted: &Value) -> Value {
+        match repair(stored, wanted) {
+            Some(Repair::Replace(next)) => next,
+            other => panic!("{other:?}"),
+        }
+    }
+
     fn get(resource: &str) -> Value {
         json!({"verbs": ["get"], "apiGroups": [""], "resources": [resource]})
     }
@@ -83,14 +97,14 @@ mod tests {
         let wanted = role("true", json!([get("pods"), get("nodes")]));
         let everything = json!({"verbs": ["*"], "apiGroups": [""], "resources": ["nodes"]});
         let stored = role("true", json!([get("secrets"), everything]));
-        let next = reconciled(&stored, &wanted).unwrap();
+        let next = replaced(&stored, &wanted);
         assert_eq!(next["rules"], json!([get("secrets"), everything, get("pods")]));
-        assert_eq!(reconciled(&next, &wanted), None);
-        assert_eq!(reconciled(&role("false", json!([])), &wanted), None, "it is its owner's");
+        assert_eq!(repair(&next, &wanted), None);
+        assert_eq!(repair(&role("false", json!([])), &wanted), None, "it is its owner's");
     }
 
     #[test]
-    fn a_binding_gets_its_subjects_back_unless_it_binds_another_role() {
+    fn a_binding_gets_its_subjects_back_and_is_made_anew_if_it_binds_another_role() {
         let binding = |role: &str, subjects: Value| {
             json!({"metadata": {"annotations": {AUTOUPDATE: "true"}, "labels": {}},
                    "roleRef": {"name": role}, "subjects": subjects})
@@ -98,8 +112,8 @@ mod tests {
         let (user, group) =
             (json!({"kind": "User", "name": "u"}), json!({"kind": "Group", "name": "g"}));
         let wanted = binding("r", json!([user]));
-        let next = reconciled(&binding("r", json!([group])), &wanted).unwrap();
+        let next = replaced(&binding("r", json!([group])), &wanted);
         assert_eq!(next["subjects"], json!([group, user]));
-        assert_eq!(reconciled(&binding("other", json!([])), &wanted), None);
+        assert_eq!(repair(&binding("other", json!([])), &wanted), Some(Repair::MakeAnew));
     }
 }

@@ -11,9 +11,21 @@ use crate::schema::{self, METADATA, check};
 /// Fields that belong to each object, whatever its schema says.
 const OF_EVERY_OBJECT: [&str; 3] = ["apiVersion", "kind", "metadata"];
 
-/// Removes what the schema does not have, and adds its path to `unknown`.
+/// Removes what the schema does not have, and adds its path to `unknown`: first what no schema has, in
+/// order, then what no metadata of objects within has.
 pub(crate) fn prune(object: &mut Value, root: &Node, unknown: &mut Vec<String>) {
-    prune_at(object, root, true, &mut String::new(), unknown);
+    let mut gone = Gone::default();
+    prune_at(object, root, true, &mut String::new(), &mut gone);
+    gone.fields.sort();
+    unknown.extend(gone.fields);
+    unknown.extend(gone.metadata);
+}
+
+/// Paths of what went.
+#[derive(Default)]
+struct Gone {
+    fields: Vec<String>,
+    metadata: Vec<String>,
 }
 
 fn prune_at(
@@ -21,7 +33,7 @@ fn prune_at(
     node: &Node,
     is_object: bool,
     path: &mut String,
-    unknown: &mut Vec<String>,
+    gone: &mut Gone,
 ) {
     match value {
         Value::Object(fields) => {
@@ -29,20 +41,20 @@ fn prune_at(
                 if is_object && OF_EVERY_OBJECT.contains(&name.as_str()) {
                     // The outermost has a decoder of its own.
                     if name == "metadata" && !path.is_empty() {
-                        prune_metadata(value, &join(path, name), unknown);
+                        prune_metadata(value, &join(path, name), gone);
                     }
                     return true;
                 }
                 let Some(place) = node.field(name) else {
                     let is_kept = node.keeps_unknown || matches!(node.others, Others::Any);
                     if !is_kept {
-                        unknown.push(join(path, name));
+                        gone.fields.push(join(path, name));
                     }
                     return is_kept;
                 };
                 let length = path.len();
                 *path = join(path, name);
-                prune_at(value, place, place.is_embedded, path, unknown);
+                prune_at(value, place, place.is_embedded, path, gone);
                 path.truncate(length);
                 true
             });
@@ -52,7 +64,7 @@ fn prune_at(
             for (index, item) in items.iter_mut().enumerate() {
                 let length = path.len();
                 path.push_str(&format!("[{index}]"));
-                prune_at(item, place, place.is_embedded, path, unknown);
+                prune_at(item, place, place.is_embedded, path, gone);
                 path.truncate(length);
             }
         }
@@ -60,10 +72,11 @@ fn prune_at(
     }
 }
 
-fn prune_metadata(value: &mut Value, path: &str, unknown: &mut Vec<String>) {
+fn prune_metadata(value: &mut Value, path: &str, gone: &mut Gone) {
     let Some(shape) = schema::find(METADATA) else { return };
     if value.is_object() {
-        unknown.extend(check::object(value, &shape).unknown.iter().map(|it| join(path, it)));
+        let unknown = check::object(value, &shape).unknown;
+        gone.metadata.extend(unknown.iter().map(|it| join(path, it)));
     }
 }
 
