@@ -15,6 +15,7 @@
 //! Deviation: what an expression costs while it runs is counted much like upstream's, but not to the
 //! last unit. (What it may cost at most, which definitions are refused by, is: see [`Bound`].)
 
+mod bindings;
 mod check;
 mod constants;
 mod cost;
@@ -72,6 +73,7 @@ pub(crate) struct Environment {
     variables: Vec<(String, Type)>,
     /// `Object{…}`, `JSONPatch{…}`: the type of that name.
     structs: Option<fn(&str) -> Option<Type>>,
+    has_bindings: bool,
 }
 
 impl Environment {
@@ -83,6 +85,12 @@ impl Environment {
 
     pub(crate) fn without(mut self, name: &str) -> Self {
         self.variables.retain(|(it, _)| it != name);
+        self
+    }
+
+    /// With `cel.bind`.
+    pub(crate) fn with_bindings(mut self) -> Self {
+        self.has_bindings = true;
         self
     }
 
@@ -260,9 +268,13 @@ fn compile_within(
     let _took = Timed::new(&COMPILED);
     with_room(|| {
         let parser = Parser::new().enable_optional_syntax(true);
-        let root = parser.parse(expression).map_err(|why| format!("compilation failed: {why}"))?;
+        let failed = |why: &dyn fmt::Display| format!("compilation failed: {why}");
+        let mut root = parser.parse(expression).map_err(|why| failed(&why))?;
+        if environment.has_bindings {
+            bindings::expand(&mut root).map_err(|why| failed(&why))?;
+        }
         let checked = check::check(&root, expression, environment)
-            .map_err(|why| format!("compilation failed: {why}"))?;
+            .map_err(|why| failed(&why))?;
         let fits = wanted.is_empty() || wanted.iter().any(|it| checked.result.may_be(it));
         if !fits {
             return Err(unwanted(wanted));

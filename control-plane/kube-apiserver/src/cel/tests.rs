@@ -330,3 +330,24 @@ fn an_evaluation_that_begins_anew_is_paid_once() {
     assert_eq!(spent(0), spent(PER_OBJECT));
     assert_eq!(spent(100), spent(PER_OBJECT));
 }
+
+#[test]
+fn a_name_is_bound_to_a_value_where_there_are_bindings() {
+    let bound = |text: &str| compile(text, &environment().with_bindings(), &[]);
+    let object = json!({"spec": {"ports": [80, 443], "replicas": 3}});
+    for (text, expected) in [
+        ("cel.bind(it, object.spec, it.replicas > 2 && it.ports.size() == 2)", json!(true)),
+        ("cel.bind(a, 1, cel.bind(b, a + 1, a + b)) + [1].map(a, a)[0]", json!(4)),
+        ("cel.bind(all, [1, 2], all.map(it, cel.bind(next, it + 1, next * 2)))", json!([4, 6])),
+    ] {
+        let program = bound(text).unwrap();
+        let mut budget = Budget::new(PER_OBJECT);
+        let found = program.eval(&One(value::from_json(&object)), &mut budget).unwrap();
+        assert_eq!(value::to_json(&found, &mut budget).unwrap(), expected, "{text}");
+    }
+    let told = bound("cel.bind(it, 'a', it + 1)").map(drop).unwrap_err();
+    assert!(told.contains("found no matching overload for '_+_'"), "{told}");
+    let told = bound("cel.bind(it.x, 'a', it)").map(drop).unwrap_err();
+    assert!(told.ends_with("cel.bind() variable names must be simple identifiers"), "{told}");
+    assert!(refused("cel.bind(it, 1, it)").contains("undeclared reference to 'cel'"));
+}

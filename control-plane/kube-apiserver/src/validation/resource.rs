@@ -2,8 +2,8 @@
 //!
 //! Upstream: pkg/apis/resource/validation.
 //!
-//! Deviation: selectors of devices with functions that we do not have (`cel.bind`, `semver`) are not
-//! compiled before they are stored, and what the others may cost is not estimated.
+//! Deviation: selectors of devices with `includes`, which we do not have, are not compiled before they
+//! are stored, and what the others may cost is not estimated.
 
 mod claims;
 mod configuration;

@@ -84,7 +84,8 @@ pub(crate) fn parse(text: &str) -> Result<Expression, String> {
     if text.len() > LONGEST {
         return Err(format!("it is longer than {LONGEST} bytes"));
     }
-    let mut parser = Parser { tokens: tokens(text)?, at: 0, depth: 0, operators: 0 };
+    let tokens = tokens(text)?;
+    let mut parser = Parser { tokens, at: 0, depth: 0, operators: 0, bound: Vec::new() };
     let expression = parser.or()?;
     match parser.peek() {
         None => Ok(expression),
@@ -153,6 +154,9 @@ struct Parser {
     at: usize,
     depth: usize,
     operators: usize,
+    /// Names that `cel.bind` gave, with what they stand for and the operators in it. It is put in their
+    /// place, and counts each time.
+    bound: Vec<(String, Expression, usize)>,
 }
 
 impl Parser {
@@ -170,8 +174,8 @@ impl Parser {
         if self.take(sign) { Ok(()) } else { Err(format!("`{sign}` is missing")) }
     }
 
-    fn count(&mut self) -> Result<(), String> {
-        self.operators += 1;
+    fn count(&mut self, more: usize) -> Result<(), String> {
+        self.operators += more;
         match self.operators > MOST_OPERATORS {
             true => Err("it has too many operators".to_owned()),
             false => Ok(()),
@@ -185,7 +189,7 @@ impl Parser {
         }
         let mut left = self.and()?;
         while self.take("||") {
-            self.count()?;
+            self.count(1)?;
             left = Expression::Or(Box::new(left), Box::new(self.and()?));
         }
         self.depth -= 1;
@@ -195,7 +199,7 @@ impl Parser {
     fn and(&mut self) -> Result<Expression, String> {
         let mut left = self.relation()?;
         while self.take("&&") {
-            self.count()?;
+            self.count(1)?;
             left = Expression::And(Box::new(left), Box::new(self.relation()?));
         }
         Ok(left)
@@ -236,7 +240,7 @@ impl Parser {
     fn postfix(&mut self) -> Result<Expression, String> {
         let mut value = self.primary()?;
         loop {
-            self.count()?;
+            self.count(1)?;
             if self.take(".") {
                 let Some(Token::Name(name)) = self.peek().cloned() else {
                     return Err("a name is missing after `.`".to_owned());
@@ -272,6 +276,8 @@ impl Parser {
             Token::Text(text) => Ok(Expression::Text(text)),
             Token::Number(number) => Ok(Expression::Number(number)),
             Token::Name(name) if self.take("(") => self.call(None, &name),
+            Token::Name(name) if name == "cel" && self.take(".") => self.bind(),
+            Token::Name(name) if self.bound.iter().any(|it| it.0 == name) => self.value(&name),
             Token::Name(name) => match name.as_str() {
                 "device" => Ok(Expression::Device),
                 "true" => Ok(Expression::Flag(true)),
@@ -280,6 +286,37 @@ impl Parser {
             },
             Token::Sign(sign) => Err(format!("`{sign}` is not supported here")),
         }
+    }
+
+    /// `cel.bind(name, value, body)`, behind the dot.
+    fn bind(&mut self) -> Result<Expression, String> {
+        let word = self.peek().cloned();
+        self.at += 1;
+        if word != Some(Token::Name("bind".to_owned())) {
+            return Err("`cel` is not supported".to_owned());
+        }
+        self.expect("(")?;
+        let Some(Token::Name(name)) = self.peek().cloned() else {
+            return Err("`cel.bind()` begins with a name".to_owned());
+        };
+        self.at += 1;
+        self.expect(",")?;
+        let before = self.operators;
+        let value = self.or()?;
+        self.expect(",")?;
+        self.bound.push((name, value, self.operators - before));
+        let body = self.or();
+        self.bound.pop();
+        let body = body?;
+        self.expect(")")?;
+        Ok(body)
+    }
+
+    fn value(&mut self, name: &str) -> Result<Expression, String> {
+        let found = self.bound.iter().rev().find(|it| it.0 == name).cloned();
+        let (_, value, operators) = found.ok_or_else(|| format!("`{name}` is not supported"))?;
+        self.count(operators)?;
+        Ok(value)
     }
 
     fn call(&mut self, of: Option<Expression>, name: &str) -> Result<Expression, String> {

@@ -76,16 +76,25 @@ fn selectors_speak_of_driver_attributes_and_capacity() {
         "has(device.attributes['gpu.example.com'].card)",
         "!has(device.attributes['gpu.example.com'].none)",
         "device.attributes['gpu.example.com'].model.startsWith('a')",
+        "cel.bind(gpu, device.attributes['gpu.example.com'], gpu.model == 'a100' && gpu.card > 2)",
+        "cel.bind(a, 1, cel.bind(b, a, [a, b] == [1, 1] && cel.bind(a, 2, a > b)))",
         // An error beside what decides is none.
         "device.attributes['x'].y == 1 || device.driver.endsWith('example.com')",
     ] {
         assert_eq!(says(text), Ok(true), "{text}");
     }
     assert_eq!(says("device.attributes['x'].y == 1").unwrap_err(), "no such key: y");
-    for text in ["device.driver.matches('g.*')", "cel.bind(a, 1, a == 1)", "1 + 1 == 2", "a", "("] {
+    for text in ["device.driver.matches('g.*')", "cel.bind(a.b, 1, true)", "cel.x", "1 + 1 == 2", "a", "("] {
         assert!(says(text).is_err(), "{text}");
     }
     assert!(cel::parse(&"(".repeat(100_000)).is_err());
+    let mut twice = "a0 == 0".to_owned();
+    for at in 0..30 {
+        let next = at + 1;
+        twice = format!("cel.bind(a{at}, [a{next}, a{next}], {twice})");
+    }
+    let told = cel::parse(&format!("cel.bind(a30, 1, {twice})")).unwrap_err();
+    assert_eq!(told, "it has too many operators");
 }
 
 #[test]

@@ -211,7 +211,14 @@ fn a_claim_asks_for_devices_that_exist_as_it_says() {
     );
     let selects = |text: &str| with("selectors", json!([{ "cel": { "expression": text } }]));
     assert_eq!(selects("device.driver == 'a' && device.attributes['a'].b == 1"), NONE);
+    for text in [
+        "device.attributes['a'].version.isLessThan(semver('2.0.0'))",
+        "cel.bind(it, device.attributes['a'], it.b == 1 && it.c)",
+    ] {
+        assert_eq!(selects(text), NONE, "{text}");
+    }
     for (text, why) in [
+        ("cel.bind(it, device.driver, it + 1 == 2)", "found no matching overload"),
         ("device.drivers == 'a'", "undefined field 'drivers'"),
         ("device.driver", "must evaluate to bool or the unknown type, not string"),
         ("device.", "compilation failed"),
