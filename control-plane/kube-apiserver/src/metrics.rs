@@ -7,6 +7,7 @@
 mod access;
 pub(crate) mod admission;
 pub(crate) mod histogram;
+pub(crate) mod match_conditions;
 
 use std::{
     collections::BTreeMap,

@@ -5,15 +5,32 @@
 //!
 //! Upstream: k8s.io/apiserver/pkg/admission/plugin/webhook/matchconditions.
 
+use std::time::Duration;
+
 use serde_json::Value;
+use tokio::time::Instant;
 
 use crate::{
     authz::text,
     cel::{self, Budget, Environment, Error, Program, Scope, Type},
+    metrics::match_conditions::Outcome,
 };
 
 /// Upstream: `RuntimeCELCostBudgetMatchConditions`.
 const BUDGET: u64 = cel::PER_OBJECT / 4;
+
+/// What came of conditions.
+pub(super) struct Held {
+    pub(super) result: Result<bool, String>,
+    errors: u64,
+    took: Duration,
+}
+
+impl Held {
+    pub(super) fn outcome(&self) -> Outcome {
+        Outcome { errors: self.errors, is_excluded: false, took: self.took }
+    }
+}
 
 #[derive(Default)]
 pub(super) struct Conditions(Vec<(String, Program)>);
@@ -33,15 +50,25 @@ impl Conditions {
     }
 
     /// Says whether they hold. The name of the first that does not is told too.
-    pub(super) fn hold(&self, scope: &dyn Scope) -> Result<bool, String> {
+    pub(super) fn hold(&self, scope: &dyn Scope) -> Held {
+        let (began, mut errors) = (Instant::now(), 0);
+        let result = self.result(scope, &mut errors);
+        Held { result, errors, took: began.elapsed() }
+    }
+
+    fn result(&self, scope: &dyn Scope, errors: &mut u64) -> Result<bool, String> {
         let (mut budget, mut failed) = (Budget::new(BUDGET), None);
+        let mut fail = |why: String| {
+            *errors += 1;
+            failed.get_or_insert(why);
+        };
         for (name, program) in &self.0 {
             match program.eval(scope, &mut budget) {
                 Ok(cel::Value::Bool(true)) => {}
                 Ok(cel::Value::Bool(false)) => return Ok(false),
-                Ok(_) => drop(failed.get_or_insert(format!("{name}: it is not a bool"))),
+                Ok(_) => fail(format!("{name}: it is not a bool")),
                 Err(error @ Error::Budget) => return Err(error.to_string()),
-                Err(error) => drop(failed.get_or_insert(format!("{name}: {error}"))),
+                Err(error) => fail(format!("{name}: {error}")),
             }
         }
         failed.map_or(Ok(true), Err)

@@ -37,10 +37,13 @@ pub(crate) use self::{
 use self::{definition::Hook, mutating::Mutations, validating::Validations};
 use super::{
     Attributes, Context,
+    conditions::Held,
     expressions::{Authority, Facts},
     round::Round,
 };
-use crate::{resources::Resource, server::Call, status::Status};
+use crate::{
+    metrics::match_conditions::Asked, resources::Resource, server::Call, status::Status,
+};
 
 const KINDS: [&str; 4] = [
     "mutatingadmissionpolicies.admissionregistration.k8s.io",
@@ -49,6 +52,13 @@ const KINDS: [&str; 4] = [
     "validatingadmissionpolicybindings.admissionregistration.k8s.io",
 ];
 const EXEMPT: &str = "admissionregistration.k8s.io";
+
+/// What came of a policy's conditions.
+fn measure(round: &Round<'_>, name: &str, step: &'static str, held: &Held) {
+    let operation = round.attributes.operation.word();
+    let asked = Asked { kind: "policy", name: name.to_owned(), operation, step };
+    round.context.measures.match_conditions.observe(asked, held.outcome());
+}
 
 /// All policies of the cluster, compiled anew when one has changed.
 #[derive(Default)]

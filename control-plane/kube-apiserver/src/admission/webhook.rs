@@ -36,7 +36,10 @@ use super::{
 };
 use crate::{
     decode, json_patches,
-    metrics::admission::{Answered, Asked as AskedKey},
+    metrics::{
+        admission::{Answered, Asked as AskedKey},
+        match_conditions,
+    },
     resources::Resource,
     server::Call,
     status::Status,
@@ -172,7 +175,7 @@ impl Round<'_> {
     ) -> Result<Option<bool>, Status> {
         let asked = Asked { round: self, object };
         let Some(resource) = webhook.matcher.wants(&asked)? else { return Ok(None) };
-        if !self.meets_conditions(webhook, &resource, object).await? {
+        if !self.meets_conditions(step, webhook, &resource, object).await? {
             return Ok(None);
         }
         let request = self.request(&resource, object);
@@ -221,6 +224,7 @@ impl Round<'_> {
 
     async fn meets_conditions(
         &self,
+        step: &'static str,
         webhook: &configuration::Webhook,
         resource: &Arc<Resource>,
         object: &Value,
@@ -231,8 +235,14 @@ impl Round<'_> {
         let Attributes { user, info, .. } = self.attributes;
         let authority = Authority::new(&self.context.authorizer, user, info);
         let facts = Facts::of(self, resource, object, &authority);
-        let hold = authority.answered(|| webhook.conditions.hold(&facts)).await;
-        webhook.decided(hold)
+        let held = authority.answered(|| webhook.conditions.hold(&facts)).await;
+        let mut outcome = held.outcome();
+        let decided = webhook.decided(held.result);
+        outcome.is_excluded = matches!(decided, Ok(false));
+        let (name, operation) = (webhook.name.clone(), self.attributes.operation.word());
+        let asked = match_conditions::Asked { kind: "webhook", name, operation, step };
+        self.context.measures.match_conditions.observe(asked, outcome);
+        decided
     }
 
     /// The object with a webhook's changes: of the same type, with defaults, in the stored form.

@@ -4,8 +4,8 @@
 //! nothing for them.
 //!
 //! Upstream: k8s.io/apiserver/pkg/admission/metrics, pkg/admission/plugin/policy/validating/metrics,
-//! pkg/cel/metrics. Deviation: a plug-in is counted where it had anything to look at; match conditions and
-//! mutating policies are not measured.
+//! pkg/cel/metrics. Deviation: a plug-in is counted where it had anything to look at; what mutating
+//! policies do is not measured.
 
 use std::{
     collections::BTreeMap,
@@ -16,7 +16,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::{head, histogram::Histogram};
+use super::{head, histogram::Histogram, match_conditions::MatchConditions};
 use crate::admission::Operation;
 
 const STEPS: &[f64] = &[0.005, 0.025, 0.1, 0.5, 1.0, 2.5];
@@ -158,6 +158,7 @@ pub(crate) struct Admission {
     plugins: [Cells; PLUGINS.len()],
     webhooks: Mutex<BTreeMap<Asked, WebhookCounts>>,
     checks: Mutex<BTreeMap<CheckKey, Histogram>>,
+    pub(crate) match_conditions: MatchConditions,
 }
 
 /// Measures the plug-ins of one step, one after the other.
@@ -253,6 +254,7 @@ impl Admission {
             let name = format!("name=\"{plugin:?}\",");
             self.plugins[plugin as usize].write(text, PLUGIN, &name);
         }
+        self.match_conditions.write(text);
         self.write_webhooks(text);
         self.write_checks(text);
         for (name, took) in [

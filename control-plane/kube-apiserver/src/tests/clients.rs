@@ -100,6 +100,10 @@ async fn kubectl_explains_every_built_in_type_to_its_leaves() {
     assert!(count > 50, "{count}");
     let one = served.kubectl("explain pod.spec.containers.livenessProbe.httpGet.port").await;
     assert!(one.contains("FIELD: port <IntOrString>"), "{one}");
+    // Of the older documents kubectl takes protobuf alone.
+    let older = "explain --output=plaintext-openapiv2 deployment.spec.replicas";
+    let older = served.kubectl(older).await;
+    assert!(older.contains("replicas <integer>"), "{older}");
     let none = served.refused("explain pod.spec.conteiners").await;
     assert!(none.contains("field \"conteiners\" does not exist"), "{none}");
 }

@@ -149,8 +149,11 @@ async fn invoke(
         facts
     };
     let seen = facts(views, object);
-    let hold = views.authority.answered(|| invocation.compiled.conditions.hold(&seen)).await;
-    match hold {
+    let held = views.authority.answered(|| invocation.compiled.conditions.hold(&seen)).await;
+    if !invocation.compiled.conditions.is_empty() {
+        super::measure(round, &policy.name, "mutate", &held);
+    }
+    match held.result {
         Ok(true) => {}
         Ok(false) => return Ok(()),
         Err(why) => {

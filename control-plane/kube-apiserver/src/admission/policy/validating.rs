@@ -15,7 +15,7 @@ use super::{
     variables::Variables,
 };
 use crate::{
-    admission::{expressions::Facts, round::Round},
+    admission::{conditions::Held, expressions::Facts, round::Round},
     authz::{items, text},
     cel::{self, Budget, Error, Program, Type},
     status::Status,
@@ -99,11 +99,16 @@ struct Findings {
     broken: Vec<String>,
     /// Validations that could not be evaluated and pass for that.
     ignored: Vec<(&'static str, Duration)>,
+    /// What came of the match conditions.
+    held: Option<Held>,
 }
 
 impl Findings {
     fn count(&self, invocation: &Invocation<'_, Validations>, round: &Round<'_>) {
         let measures = &round.context.measures;
+        if let Some(held) = &self.held {
+            super::measure(round, &invocation.policy.name, "validate", held);
+        }
         let of = (invocation.policy.name.as_str(), invocation.binding.name.as_str());
         self.ignored.iter().for_each(|(error, took)| measures.checked(of, error, "allow", *took));
         for failure in &self.failures {
@@ -160,7 +165,10 @@ pub(super) async fn run(
 fn evaluate(invocation: &Invocation<'_, Validations>, facts: &Facts) -> Findings {
     let (policy, compiled) = (invocation.policy, invocation.compiled);
     let mut findings = Findings::default();
-    match compiled.conditions.hold(facts) {
+    let held = compiled.conditions.hold(facts);
+    let result = held.result.clone();
+    findings.held = (!compiled.conditions.is_empty()).then_some(held);
+    match result {
         Ok(true) => {}
         Ok(false) => return findings,
         Err(_) if policy.fails_open => return findings,

@@ -127,6 +127,9 @@ async fn only_what_policy_binding_and_conditions_name_is_evaluated() {
     // Either of both objects is selected.
     assert_eq!(cluster.put(&format!("{there}/one"), labelled("one")).await.0, 422);
     assert_eq!(cluster.delete(&format!("{there}/excluded")).await.0, 200);
+    let measured = "apiserver_admission_match_condition_evaluation_seconds_count{kind=\"policy\",\
+                    name=\"p\",operation=\"UPDATE\",type=\"validate\"} 1";
+    assert!(cluster.text("/metrics").await.lines().any(|it| it == measured));
 }
 
 #[tokio::test]
