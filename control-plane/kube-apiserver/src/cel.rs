@@ -273,8 +273,7 @@ fn compile_within(
         if environment.has_bindings {
             bindings::expand(&mut root).map_err(|why| failed(&why))?;
         }
-        let checked = check::check(&root, expression, environment)
-            .map_err(|why| failed(&why))?;
+        let checked = check::check(&root, expression, environment).map_err(|why| failed(&why))?;
         let fits = wanted.is_empty() || wanted.iter().any(|it| checked.result.may_be(it));
         if !fits {
             return Err(unwanted(wanted));

@@ -163,7 +163,8 @@ pub(crate) fn object(
             all
         }
     };
-    let warnings = told(findings.wrong, faults, validation).map_err(|why| refused(resource, &why))?;
+    let warnings =
+        told(findings.wrong, faults, validation).map_err(|why| refused(resource, &why))?;
     Ok((value, warnings))
 }
 
@@ -445,7 +446,10 @@ mod tests {
         let decoded = || body("application/yaml", text).unwrap();
         let (value, told) = object(&deployments, decoded(), FieldValidation::Warn).unwrap();
         assert_eq!(value["spec"]["replicas"], 2);
-        assert_eq!((&told[..3], &*told[3]), (&lines.map(String::from)[..], "unknown field \"spec.odd\""));
+        assert_eq!(
+            (&told[..3], &*told[3]),
+            (&lines.map(String::from)[..], "unknown field \"spec.odd\"")
+        );
         let refused = object(&deployments, decoded(), FieldValidation::Strict).unwrap_err();
         assert_eq!(
             refused.message,

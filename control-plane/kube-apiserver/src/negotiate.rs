@@ -146,10 +146,7 @@ pub(crate) fn of_status(headers: &HeaderMap) -> Format {
 
 /// Of a document that is no object: the first of these media types that a client takes.
 pub(crate) fn of_document<'a>(headers: &HeaderMap, offered: &[&'a str]) -> Option<&'a str> {
-    let clauses = match clauses(headers) {
-        None => return offered.first().copied(),
-        Some(clauses) => clauses,
-    };
+    let Some(clauses) = clauses(headers) else { return offered.first().copied() };
     let fits = |clause: &Clause<'_>, it: &str| match clause.media.split_once("/*") {
         Some(("*", "")) => true,
         Some((kind, "")) => it.split('/').next() == Some(kind),

@@ -137,8 +137,8 @@ fn object(name: &str, schema: &Value) -> Object {
     let required = schema["required"].as_array().map_or(&[][..], Vec::as_slice);
     let fields = properties.iter().map(|(field, schema)| {
         let shape = shape(schema);
-        let is_left_out_empty = !required.iter().any(|it| it == field)
-            && empty::is_left_out(type_name, field, &shape);
+        let is_left_out_empty =
+            !required.iter().any(|it| it == field) && empty::is_left_out(type_name, field, &shape);
         let merge = merge_keys::find(type_name, field);
         let is_always_there = merge_keys::is_always_there(type_name, field);
         (field.clone(), Field { shape, merge, is_always_there, is_left_out_empty })

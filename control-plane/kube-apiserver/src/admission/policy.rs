@@ -41,9 +41,7 @@ use super::{
     expressions::{Authority, Facts},
     round::Round,
 };
-use crate::{
-    metrics::match_conditions::Asked, resources::Resource, server::Call, status::Status,
-};
+use crate::{metrics::match_conditions::Asked, resources::Resource, server::Call, status::Status};
 
 const KINDS: [&str; 4] = [
     "mutatingadmissionpolicies.admissionregistration.k8s.io",

@@ -35,6 +35,6 @@ fn forget(live: &Value, fields: &mut Map<String, Value>, shape: &Object) {
 pub(super) fn leave_out(object: &mut Value, resource: &Resource) {
     if let Some(shape) = decode::shape(resource) {
         // What is wrong with it was told when the configuration was read.
-        let _ = decode::typed(resource, &shape, object, FieldValidation::Ignore);
+        let _was_told = decode::typed(resource, &shape, object, FieldValidation::Ignore);
     }
 }

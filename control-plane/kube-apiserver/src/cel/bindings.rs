@@ -27,7 +27,9 @@ pub(super) fn expand(it: &mut Expression) -> Result<(), String> {
         Expr::Comprehension(all) => {
             let ComprehensionExpr { iter_range, accu_init, loop_cond, loop_step, result, .. } =
                 &mut **all;
-            [iter_range, accu_init, loop_cond, loop_step, result].into_iter().try_for_each(expand)?;
+            [iter_range, accu_init, loop_cond, loop_step, result]
+                .into_iter()
+                .try_for_each(expand)?;
         }
     }
     if let Expr::Call(call) = &mut it.expr

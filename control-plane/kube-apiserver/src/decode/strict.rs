@@ -13,7 +13,8 @@ use std::{
 };
 
 use serde::de::{
-    Deserialize, DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
+    Deserialize, DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess,
+    Visitor,
 };
 use serde_saphyr::Spanned;
 
@@ -74,7 +75,7 @@ fn found(body: &[u8], kind: Kind<'_>) -> Vec<String> {
     let mut deserializer = serde_json::Deserializer::from_slice(body);
     let walk = Walk { kind, at: &Place::Root, faults: &faults };
     // What is no JSON was refused before.
-    let _ = walk.deserialize(&mut deserializer);
+    let _was_read = walk.deserialize(&mut deserializer);
     faults.into_inner()
 }
 
@@ -252,27 +253,33 @@ mod tests {
             "odd": 1, "twice": {"a": 1, "a": 2}, "twice": 2, "paused": true, "paused": false,
             "paused": true, "selector": {"matchLabels": {"a": "b", "a": "c"}},
             "template": {"spec": {"containers": [{"nested": 1, "image": "a", "image": "b"}]}}}}"#;
-        assert_eq!(of_type(body, &deployment), [
-            "duplicate field \"metadata.name\"",
-            "unknown field \"metadata.more\"",
-            "unknown field \"spec.odd\"",
-            "unknown field \"spec.twice\"",
-            "duplicate field \"spec.paused\"",
-            "duplicate field \"spec.selector.matchLabels.a\"",
-            "unknown field \"spec.template.spec.containers[0].nested\"",
-            "duplicate field \"spec.template.spec.containers[0].image\"",
-        ]);
+        assert_eq!(
+            of_type(body, &deployment),
+            [
+                "duplicate field \"metadata.name\"",
+                "unknown field \"metadata.more\"",
+                "unknown field \"spec.odd\"",
+                "unknown field \"spec.twice\"",
+                "duplicate field \"spec.paused\"",
+                "duplicate field \"spec.selector.matchLabels.a\"",
+                "unknown field \"spec.template.spec.containers[0].nested\"",
+                "duplicate field \"spec.template.spec.containers[0].image\"",
+            ]
+        );
     }
 
     #[test]
     fn a_patch_has_faults_of_its_operations_and_of_their_values() {
         let body = br#"[{"op": "add", "path": "/a", "value": {"k": 1, "k": 2}, "foo": 1},
             {"op": "add", "path": "/b", "path": "/c", "value": 1}]"#;
-        assert_eq!(of_json_patch(body), [
-            "json patch duplicate field \"[0].value.k\"",
-            "json patch unknown field \"[0].foo\"",
-            "json patch duplicate field \"[1].path\"",
-        ]);
+        assert_eq!(
+            of_json_patch(body),
+            [
+                "json patch duplicate field \"[0].value.k\"",
+                "json patch unknown field \"[0].foo\"",
+                "json patch duplicate field \"[1].path\"",
+            ]
+        );
     }
 
     #[test]

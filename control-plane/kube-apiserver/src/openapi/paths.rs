@@ -8,7 +8,12 @@ use serde_json::{Map, Value, json};
 use super::REFERENCE;
 use crate::resources::Resource;
 
-pub(super) fn add_paths(paths: &mut Map<String, Value>, resource: &Resource, schema: &str, reference: &str) {
+pub(super) fn add_paths(
+    paths: &mut Map<String, Value>,
+    resource: &Resource,
+    schema: &str,
+    reference: &str,
+) {
     let root = if resource.group.is_empty() {
         format!("/api/{}", resource.version)
     } else {

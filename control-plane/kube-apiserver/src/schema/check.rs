@@ -76,7 +76,9 @@ impl Path {
             Value::Null => "null".to_owned(),
             Value::Bool(_) => "bool".to_owned(),
             // One that does not fit is shown.
-            Value::Number(number) if wanted.starts_with("int") && wanted != "intstr.IntOrString" => {
+            Value::Number(number)
+                if wanted.starts_with("int") && wanted != "intstr.IntOrString" =>
+            {
                 format!("number {number}")
             }
             Value::Number(_) => "number".to_owned(),
@@ -329,13 +331,19 @@ mod tests {
                 "env": [{"name": "A", "value": ""}], "resources": {"limits": {}},
                 "livenessProbe": {"periodSeconds": 0, "terminationGracePeriodSeconds": 0}}]},
         }));
-        assert_eq!(found["metadata"], json!({"ownerReferences": [
-            {"apiVersion": "v1", "kind": "Node", "name": "", "uid": "", "controller": false}]}));
-        assert_eq!(found["spec"], json!({
-            "priority": 0, "automountServiceAccountToken": false, "securityContext": {"fsGroup": 0},
-            "affinity": {}, "containers": [{"name": "", "env": [{"name": "A"}], "resources": {},
-                "livenessProbe": {"terminationGracePeriodSeconds": 0}}],
-        }));
+        assert_eq!(
+            found["metadata"],
+            json!({"ownerReferences": [
+            {"apiVersion": "v1", "kind": "Node", "name": "", "uid": "", "controller": false}]})
+        );
+        assert_eq!(
+            found["spec"],
+            json!({
+                "priority": 0, "automountServiceAccountToken": false, "securityContext": {"fsGroup": 0},
+                "affinity": {}, "containers": [{"name": "", "env": [{"name": "A"}], "resources": {},
+                    "livenessProbe": {"terminationGracePeriodSeconds": 0}}],
+            })
+        );
         assert_eq!(pod(json!({"spec": {"containers": []}}))["spec"], json!({"containers": []}));
     }
 

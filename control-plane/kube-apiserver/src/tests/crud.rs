@@ -204,7 +204,10 @@ async fn what_is_empty_is_not_kept_where_upstreams_types_leave_it_out() {
     for left_out in ["nodeName", "hostNetwork", "nodeSelector"] {
         assert!(spec.get(left_out).is_none(), "{left_out}: {spec}");
     }
-    assert_eq!(spec["dnsPolicy"], "ClusterFirst", "an empty one is none, for which there is a default");
+    assert_eq!(
+        spec["dnsPolicy"], "ClusterFirst",
+        "an empty one is none, for which there is a default"
+    );
     assert_eq!(spec["terminationGracePeriodSeconds"], 0, "a pointer's zero counts");
     assert!(made["metadata"].get("labels").is_none(), "{}", made["metadata"]);
     let owned = &made["metadata"]["managedFields"][0]["fieldsV1"];

@@ -51,12 +51,15 @@ async fn a_body_is_told_its_faults_in_its_order() {
         "paused": true, "paused": false, "selector": {"matchLabels": {"a": "b"}}, "template":
         {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}}}"#;
     let found = told(&cluster, "POST", DEPLOYMENTS, "application/json", sent).await;
-    assert_eq!(found, [
-        "duplicate field \"metadata.name\"",
-        "unknown field \"metadata.odd\"",
-        "unknown field \"spec.twice\"",
-        "duplicate field \"spec.paused\"",
-    ]);
+    assert_eq!(
+        found,
+        [
+            "duplicate field \"metadata.name\"",
+            "unknown field \"metadata.odd\"",
+            "unknown field \"spec.twice\"",
+            "duplicate field \"spec.paused\"",
+        ]
+    );
 }
 
 #[tokio::test]
@@ -67,23 +70,29 @@ async fn a_patch_is_told_what_stands_twice_in_it_and_then_what_the_object_does_n
     for (name, media) in [("m", merge), ("s", strategic)] {
         assert_eq!(cluster.post(DEPLOYMENTS, deployment(name)).await.0, 201);
         let path = format!("{DEPLOYMENTS}/{name}");
-        assert_eq!(told(&cluster, "PATCH", &path, media, CHANGES).await, [
-            "duplicate field \"spec.twice\"",
-            "duplicate field \"spec.paused\"",
-            "duplicate field \"spec.template.spec.containers[0].imagePullPolicy\"",
-            "unknown field \"spec.odd\"",
-            "unknown field \"spec.template.spec.containers[0].nested\"",
-            "unknown field \"spec.twice\"",
-        ]);
+        assert_eq!(
+            told(&cluster, "PATCH", &path, media, CHANGES).await,
+            [
+                "duplicate field \"spec.twice\"",
+                "duplicate field \"spec.paused\"",
+                "duplicate field \"spec.template.spec.containers[0].imagePullPolicy\"",
+                "unknown field \"spec.odd\"",
+                "unknown field \"spec.template.spec.containers[0].nested\"",
+                "unknown field \"spec.twice\"",
+            ]
+        );
     }
     let path = format!("{DEPLOYMENTS}/m");
     let json = "application/json-patch+json";
-    assert_eq!(told(&cluster, "PATCH", &path, json, OPERATIONS).await, [
-        "json patch unknown field \"[0].foo\"",
-        "json patch duplicate field \"[1].path\"",
-        "unknown field \"spec.another\"",
-        "unknown field \"spec.odd\"",
-    ]);
+    assert_eq!(
+        told(&cluster, "PATCH", &path, json, OPERATIONS).await,
+        [
+            "json patch unknown field \"[0].foo\"",
+            "json patch duplicate field \"[1].path\"",
+            "unknown field \"spec.another\"",
+            "unknown field \"spec.odd\"",
+        ]
+    );
     let odd = r#"{"spec": {"odd": {"a": [1, null, "x"]}}}"#;
     let strict = format!("{path}?fieldValidation=Strict");
     let refused = cluster.send("PATCH", &strict, &[(CONTENT_TYPE, strategic)], odd).await.1;
@@ -112,13 +121,16 @@ async fn a_custom_resource_is_told_what_stands_twice_and_then_what_its_schema_la
         "known": "a", "known": "b", "another": 1, "inner": {"apiVersion": "v1", "kind": "ConfigMap",
         "metadata": {"name": "i", "odd": 1}}}}"#;
     let path = "/apis/example.com/v1/namespaces/default/widgets";
-    assert_eq!(told(&cluster, "POST", path, "application/json", sent).await, [
-        "duplicate field \"metadata.name\"",
-        "duplicate field \"spec.twice\"",
-        "duplicate field \"spec.known\"",
-        "unknown field \"metadata.odd\"",
-        "unknown field \"spec.another\"",
-        "unknown field \"spec.twice\"",
-        "unknown field \"spec.inner.metadata.odd\"",
-    ]);
+    assert_eq!(
+        told(&cluster, "POST", path, "application/json", sent).await,
+        [
+            "duplicate field \"metadata.name\"",
+            "duplicate field \"spec.twice\"",
+            "duplicate field \"spec.known\"",
+            "unknown field \"metadata.odd\"",
+            "unknown field \"spec.another\"",
+            "unknown field \"spec.twice\"",
+            "unknown field \"spec.inner.metadata.odd\"",
+        ]
+    );
 }

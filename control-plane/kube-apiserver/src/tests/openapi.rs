@@ -74,7 +74,10 @@ async fn documents_say_the_same_in_json_and_as_protobuf() {
             let path = format!("/openapi/v3/{path}");
             let (json, mut wanted) = cluster.send("GET", &path, &[], "").await;
             let (head, body) = cluster.exchange("GET", &path, &[(ACCEPT, name)], "").await;
-            assert_eq!((head.status.as_u16(), head.headers[CONTENT_TYPE].to_str().unwrap()), (200, THIRD));
+            assert_eq!(
+                (head.status.as_u16(), head.headers[CONTENT_TYPE].to_str().unwrap()),
+                (200, THIRD)
+            );
             assert_eq!(head.headers[ETAG], json.headers[ETAG]);
             assert_eq!(head.headers[VARY], "Accept");
             told(&mut wanted, true);
@@ -130,7 +133,10 @@ async fn the_form_of_a_document_is_the_first_that_a_client_takes() {
             let accept = [(ACCEPT, accept)];
             let headers = if accept[0].1.is_empty() { &[][..] } else { &accept[..] };
             let (head, _) = cluster.exchange("GET", path, headers, "").await;
-            assert_eq!((head.status.as_u16(), head.headers[CONTENT_TYPE].to_str().unwrap()), (200, wanted));
+            assert_eq!(
+                (head.status.as_u16(), head.headers[CONTENT_TYPE].to_str().unwrap()),
+                (200, wanted)
+            );
         }
         let (head, _) = cluster.send("GET", path, &[(ACCEPT, "text/html")], "").await;
         assert_eq!(head.status, 406);

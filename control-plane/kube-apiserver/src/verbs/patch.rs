@@ -83,12 +83,11 @@ async fn apply_patch(
         patched(&resource, &patch, &mut shown)?;
         check_identity(&resource, current, &shown)?;
         if let Some(shape) = decode::shape(&resource) {
-            let found =
-                decode::patched(&resource, &shape, &mut shown, faults.clone(), validation);
+            let found = decode::patched(&resource, &shape, &mut shown, faults.clone(), validation);
             *warnings.lock() = found.map_err(|why| {
                 let mut made = current.clone();
                 convert::from_storage(&resource, &mut made);
-                let _ = patched(&resource, &patch, &mut made);
+                let _was_applied = patched(&resource, &patch, &mut made);
                 unfit(&patch, &made, &why)
             })?;
         }

@@ -84,7 +84,9 @@ fn selectors_speak_of_driver_attributes_and_capacity() {
         assert_eq!(says(text), Ok(true), "{text}");
     }
     assert_eq!(says("device.attributes['x'].y == 1").unwrap_err(), "no such key: y");
-    for text in ["device.driver.matches('g.*')", "cel.bind(a.b, 1, true)", "cel.x", "1 + 1 == 2", "a", "("] {
+    for text in
+        ["device.driver.matches('g.*')", "cel.bind(a.b, 1, true)", "cel.x", "1 + 1 == 2", "a", "("]
+    {
         assert!(says(text).is_err(), "{text}");
     }
     assert!(cel::parse(&"(".repeat(100_000)).is_err());

@@ -240,7 +240,9 @@ async fn only_what_rules_selectors_and_conditions_name_is_asked_about() {
     assert_eq!((code.as_u16(), hook.count()), (500, 1), "{status}");
     let measures = cluster.text("/metrics").await;
     let of = "kind=\"webhook\",name=\"v.example.com\",operation=\"CREATE\",type=\"validating\"";
-    for (name, count) in [("evaluation_seconds_count", 3), ("exclusions_total", 1), ("evaluation_errors_total", 1)] {
+    for (name, count) in
+        [("evaluation_seconds_count", 3), ("exclusions_total", 1), ("evaluation_errors_total", 1)]
+    {
         let line = format!("apiserver_admission_match_condition_{name}{{{of}}} {count}");
         assert!(measures.lines().any(|it| it == line), "{line}");
     }

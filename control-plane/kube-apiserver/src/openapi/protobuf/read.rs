@@ -61,7 +61,9 @@ impl<'a> Part<'a> {
     fn number(self) -> Value {
         match self {
             Self::Number(number) => number.cast_signed().into(),
-            Self::Double(it) if it.fract() == 0.0 => serde_json::from_str(&format!("{it}")).unwrap(),
+            Self::Double(it) if it.fract() == 0.0 => {
+                serde_json::from_str(&format!("{it}")).unwrap()
+            }
             Self::Double(it) => it.into(),
             Self::Bytes(_) => panic!("no number"),
         }
@@ -156,10 +158,13 @@ fn path(part: Part<'_>) -> Value {
 fn operation(part: Part<'_>) -> Value {
     object(part, |number, it| match number {
         6 => ("[parameters", either(it, parameter)),
-        8 => ("responses", object(it, |number, it| match number {
-            2 => ("", json!(it.named(|it| either(it, response)))),
-            other => panic!("field {other} of responses"),
-        })),
+        8 => (
+            "responses",
+            object(it, |number, it| match number {
+                2 => ("", json!(it.named(|it| either(it, response)))),
+                other => panic!("field {other} of responses"),
+            }),
+        ),
         13 => extension(it),
         other => panic!("field {other} of an operation"),
     })
@@ -175,10 +180,12 @@ fn parameter(part: Part<'_>) -> Value {
 }
 
 fn response(part: Part<'_>) -> Value {
-    let media_type = |it: Part<'_>| object(it, |number, it| match number {
-        1 => ("schema", schema_or_reference(it)),
-        other => panic!("field {other} of a media type"),
-    });
+    let media_type = |it: Part<'_>| {
+        object(it, |number, it| match number {
+            1 => ("schema", schema_or_reference(it)),
+            other => panic!("field {other} of a media type"),
+        })
+    };
     object(part, |number, it| match number {
         1 => ("description", it.text()),
         3 => ("content", it.names(media_type)),
@@ -231,17 +238,23 @@ fn schema(part: Part<'_>) -> Value {
         29 => ("not", schema(it)),
         30 => ("items", schema_or_reference(it.only().1)),
         31 => ("properties", it.names(schema_or_reference)),
-        32 => ("additionalProperties", match it.only() {
-            (1, it) => schema_or_reference(it),
-            (_, it) => it.flag(),
-        }),
-        33 => ("default", match fields(it.bytes())[..] {
-            [] => Value::Null,
-            [(1, it)] => it.number(),
-            [(2, it)] => it.flag(),
-            [(3, it)] => it.text(),
-            _ => panic!("a default"),
-        }),
+        32 => (
+            "additionalProperties",
+            match it.only() {
+                (1, it) => schema_or_reference(it),
+                (_, it) => it.flag(),
+            },
+        ),
+        33 => (
+            "default",
+            match fields(it.bytes())[..] {
+                [] => Value::Null,
+                [(1, it)] => it.number(),
+                [(2, it)] => it.flag(),
+                [(3, it)] => it.text(),
+                _ => panic!("a default"),
+            },
+        ),
         34 => ("description", it.text()),
         35 => ("format", it.text()),
         36 => extension(it),
@@ -254,10 +267,13 @@ pub(crate) fn second(bytes: &[u8]) -> Value {
     object(Part::Bytes(bytes), |number, it| match number {
         1 => ("swagger", it.text()),
         2 => ("info", info(it, 2)),
-        8 => ("paths", object(it, |number, it| match number {
-            2 => ("", json!(it.named(older_path))),
-            other => panic!("field {other} of the paths"),
-        })),
+        8 => (
+            "paths",
+            object(it, |number, it| match number {
+                2 => ("", json!(it.named(older_path))),
+                other => panic!("field {other} of the paths"),
+            }),
+        ),
         9 => ("definitions", it.names(definition)),
         other => panic!("field {other} of the document"),
     })
@@ -275,22 +291,27 @@ fn older_path(part: Part<'_>) -> Value {
 }
 
 fn older_operation(part: Part<'_>) -> Value {
-    let response = |it: Part<'_>| object(it.only().1, |number, it| match number {
-        1 => ("description", it.text()),
-        2 => ("schema", definition(it.only().1)),
-        other => panic!("field {other} of a response"),
-    });
+    let response = |it: Part<'_>| {
+        object(it.only().1, |number, it| match number {
+            1 => ("description", it.text()),
+            2 => ("schema", definition(it.only().1)),
+            other => panic!("field {other} of a response"),
+        })
+    };
     object(part, |number, it| match number {
         8 => {
             let chosen = [it.only(), it.only().1.only(), it.only().1.only().1.only()];
             assert_eq!(chosen.map(|(number, _)| number), [1, 2, 3], "one in the query");
-            ("[parameters", object(chosen[2].1, |number, it| match number {
-                2 => ("in", it.text()),
-                4 => ("name", it.text()),
-                6 => ("type", it.text()),
-                20 => ("uniqueItems", it.flag()),
-                other => panic!("field {other} of a parameter"),
-            }))
+            (
+                "[parameters",
+                object(chosen[2].1, |number, it| match number {
+                    2 => ("in", it.text()),
+                    4 => ("name", it.text()),
+                    6 => ("type", it.text()),
+                    20 => ("uniqueItems", it.flag()),
+                    other => panic!("field {other} of a parameter"),
+                }),
+            )
         }
         9 => ("responses", object(it, |_, it| ("", json!(it.named(response))))),
         13 => extension(it),
@@ -319,10 +340,13 @@ fn definition(part: Part<'_>) -> Value {
         13 => ("pattern", it.text()),
         19 => ("[required", it.text()),
         20 => ("[enum", it.any()),
-        21 => ("additionalProperties", match it.only() {
-            (1, it) => definition(it),
-            (_, it) => it.flag(),
-        }),
+        21 => (
+            "additionalProperties",
+            match it.only() {
+                (1, it) => definition(it),
+                (_, it) => it.flag(),
+            },
+        ),
         22 => ("type", it.only().1.text()),
         23 => ("items", definition(it.only().1)),
         24 => ("[allOf", definition(it)),

@@ -65,10 +65,7 @@ static OPERATION: Message = message_of(
 
 static RESPONSES: Message = Message {
     members: &[],
-    others: Some((
-        1,
-        Choice(|it| Some(or_reference(it).unwrap_or((1, Kind::Message(&RESPONSE))))),
-    )),
+    others: Some((1, Choice(|it| Some(or_reference(it).unwrap_or((1, Kind::Message(&RESPONSE))))))),
     extensions: Some(2),
 };
 

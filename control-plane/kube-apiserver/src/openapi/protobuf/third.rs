@@ -81,11 +81,7 @@ static PARAMETER: Message = message_of(
 );
 
 static REQUEST_BODY: Message = message_of(
-    &[
-        ("description", 1, Text),
-        ("content", 2, Kind::Message(&MEDIA_TYPES)),
-        ("required", 3, Flag),
-    ],
+    &[("description", 1, Text), ("content", 2, Kind::Message(&MEDIA_TYPES)), ("required", 3, Flag)],
     Some(4),
 );
 
@@ -102,8 +98,7 @@ static MEDIA_TYPES: Message = names(Kind::Message(&MEDIA_TYPE));
 
 static MEDIA_TYPE: Message = message_of(&[("schema", 1, SCHEMA), ("example", 2, Any)], Some(5));
 
-static COMPONENTS: Message =
-    message_of(&[("schemas", 1, Kind::Message(&PROPERTIES))], Some(10));
+static COMPONENTS: Message = message_of(&[("schemas", 1, Kind::Message(&PROPERTIES))], Some(10));
 
 static PROPERTIES: Message = names(SCHEMA);
 

@@ -28,13 +28,7 @@ struct Gone {
     metadata: Vec<String>,
 }
 
-fn prune_at(
-    value: &mut Value,
-    node: &Node,
-    is_object: bool,
-    path: &mut String,
-    gone: &mut Gone,
-) {
+fn prune_at(value: &mut Value, node: &Node, is_object: bool, path: &mut String, gone: &mut Gone) {
     match value {
         Value::Object(fields) => {
             fields.retain(|name, value| {
