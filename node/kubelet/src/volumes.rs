@@ -398,15 +398,23 @@ impl Volumes {
         let plugin = payload::plugin(volume).unwrap_or_default();
         let path = self.paths.volume(&pod.uid(), plugin.name, &volume.name);
         let (files, group, is_secret) = (made.files, Group::of(pod), plugin.is_secret);
-        let begun = self.threads.begin(&pod.uid()).await;
+        let size = empty_dir::memory_size(pod, None, facts.allocatable_memory);
+        let (begun, now) = (self.threads.begin(&pod.uid()).await, self.clock.now());
         let path = in_time(move || {
             let _begun = begun;
             create_dir(&path)?;
+            // As an `emptyDir` would be.
+            let is_new = !atomic::has_content(&path);
             if is_secret && !mounts::has_own_device(&path) {
                 // Secrets do not reach the disk.
-                mounts::mount_tmpfs(&path, None).map_err(io_error("mount a tmpfs on", &path))?;
+                let mounted = mounts::mount_tmpfs(&path, Some(size));
+                mounted.map_err(io_error("mount a tmpfs on", &path))?;
+            } else if !is_secret && is_new {
+                let opened = ownership::open_to_all(&path, false);
+                opened.map_err(io_error("set the mode of", &path))?;
             }
-            atomic::write(&path, &files, group).map_err(io_error("write the content of", &path))?;
+            let written = atomic::write(&path, &files, group, now);
+            written.map_err(io_error("write the content of", &path))?;
             Ok(path)
         })
         .await?;

@@ -96,12 +96,11 @@ impl Group {
     }
 }
 
-/// An `emptyDir`: open to every user of the pod, and inherited by its group where there is one. In memory
-/// nobody removes what is another's, as in every tmpfs.
-pub(super) fn open_to_all(path: &Path, is_memory: bool, group: Option<Group>) -> io::Result<()> {
+/// Opens the root of a volume to every user of the pod. In memory nobody removes what is another's, as in
+/// every tmpfs.
+pub(super) fn open_to_all(path: &Path, is_memory: bool) -> io::Result<()> {
     let mode = if is_memory { 0o1777 } else { 0o777 };
-    fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
-    group.map_or(Ok(()), |it| it.apply(path))
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The files of volumes that are made from API objects.
 
-use std::path::PathBuf;
+use std::path::{Component, Path, PathBuf};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
@@ -274,7 +274,9 @@ fn put(
     mode: i32,
     owner: Option<u32>,
 ) -> Result<(), MountVolumeError> {
-    let path = PathBuf::from(path);
+    // `./a` is `a`.
+    let path: PathBuf =
+        Path::new(path).components().filter(|it| *it != Component::CurDir).collect();
     if !atomic::is_valid(&path) {
         return Err(MountVolumeError::BadPath { path: path.display().to_string() });
     }
