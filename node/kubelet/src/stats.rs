@@ -92,8 +92,18 @@ impl Stats {
             fs: disk::file_system(context.paths.root(), now),
             runtime,
             rlimit: self.rlimit(now),
-            swap: Some(swap(&stats, now)),
+            swap: Some(SwapStats {
+                swap_available_bytes: Some(self.all_swap().saturating_sub(stats.swap)),
+                ..swap(&stats, now)
+            }),
         }
+    }
+
+    /// The machine's, which may be given more at any time.
+    fn all_swap(&self) -> u64 {
+        let meminfo = group::text(&self.context.settings.proc.join("meminfo"));
+        let total = crate::node::capacity::meminfo_bytes(&meminfo, "SwapTotal");
+        total.and_then(|it| it.try_into().ok()).unwrap_or(0)
     }
 
     /// The node's own group; a machine's root group does not count its memory on cgroup v2.
@@ -125,6 +135,7 @@ impl Stats {
                 cpu: Some(self.cpu("system/pods", &stats, now)),
                 memory: Some(memory),
                 io: io(&stats, now),
+                swap: Some(swap(&stats, now)),
                 ..ContainerStats::default()
             });
         }
@@ -133,6 +144,7 @@ impl Stats {
                 name: "kubelet".to_owned(),
                 cpu: Some(self.cpu("system/kubelet", &stats, now)),
                 memory: Some(memory(&stats, now)),
+                swap: Some(swap(&stats, now)),
                 ..ContainerStats::default()
             });
         }
@@ -183,7 +195,11 @@ impl Stats {
 }
 
 fn swap(stats: &GroupStats, now: Timestamp) -> SwapStats {
-    SwapStats { time: Time(now), swap_available_bytes: None, swap_usage_bytes: stats.swap }
+    SwapStats {
+        time: Time(now),
+        swap_available_bytes: stats.swap_limit.map(|it| it.saturating_sub(stats.swap)),
+        swap_usage_bytes: stats.swap,
+    }
 }
 
 fn memory(stats: &GroupStats, now: Timestamp) -> MemoryStats {
