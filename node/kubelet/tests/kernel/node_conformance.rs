@@ -21,6 +21,12 @@ use crate::support::{self, Bed};
 
 const SLEEP: &str = "exec sleep 1000";
 
+fn knows_noswap() -> bool {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split('.').map_while(|it| it.parse::<u32>().ok());
+    (numbers.next(), numbers.next()) >= (Some(6), Some(4))
+}
+
 impl Bed {
     /// What a script says in a container, without the last line's end.
     async fn say(&self, pod: &str, container: &str, script: &str) -> String {
@@ -114,6 +120,8 @@ async fn objects_become_files_of_the_names_modes_and_contents_that_a_volume_asks
     let of_all = kinds.lines().find(|it| it.starts_with("/all ")).unwrap();
     assert!(of_all.starts_with("/all tmpfs ro,"), "{kinds}");
     assert!(of_all.contains("size=65536k"), "{kinds}");
+    // Of kernels from 6.4 on.
+    assert_eq!(of_all.contains("noswap"), knows_noswap(), "{kinds}");
     assert!(!kinds.contains("/whole tmpfs"), "{kinds}");
     let data = bed.say("p", "main", "busybox readlink /whole/..data").await;
     let parts: Vec<_> = data.trim_start_matches("..").split(['_', '.']).collect();
