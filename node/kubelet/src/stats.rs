@@ -132,6 +132,7 @@ impl Stats {
             };
             list.push(ContainerStats {
                 name: "pods".to_owned(),
+                start_time: pods.made_at().map(Time),
                 cpu: Some(self.cpu("system/pods", &stats, now)),
                 memory: Some(memory),
                 io: io(&stats, now),
@@ -139,9 +140,12 @@ impl Stats {
                 ..ContainerStats::default()
             });
         }
-        if let Some(stats) = group::own_process(&self.context.settings.proc) {
+        let proc = &self.context.settings.proc;
+        if let Some(stats) = group::own_process(proc) {
+            let began = self.boot_time().zip(group::own_start(proc));
             list.push(ContainerStats {
                 name: "kubelet".to_owned(),
+                start_time: began.map(|(boot, after)| Time(boot + after)),
                 cpu: Some(self.cpu("system/kubelet", &stats, now)),
                 memory: Some(memory(&stats, now)),
                 swap: Some(swap(&stats, now)),

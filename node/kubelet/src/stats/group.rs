@@ -6,7 +6,10 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    time::Duration,
 };
+
+use jiff::Timestamp;
 
 use crate::cgroups::Hierarchy;
 
@@ -103,6 +106,12 @@ impl<'a> Group<'a> {
 
     pub(crate) fn exists(&self) -> bool {
         self.folder("memory").is_some_and(|it| it.is_dir())
+    }
+
+    /// When the group was made, as the kernel's folder tells it.
+    pub(super) fn made_at(&self) -> Option<Timestamp> {
+        let made = fs::metadata(self.folder("memory")?).ok()?.modified().ok()?;
+        made.try_into().ok()
     }
 
     pub(crate) fn counts_memory(&self) -> bool {
@@ -261,12 +270,21 @@ pub(super) fn from_meminfo(stats: &mut GroupStats, meminfo: &str) {
     stats.swap = bytes("SwapTotal").saturating_sub(bytes("SwapFree"));
 }
 
+/// A field of `/proc/self/stat`, by its number in proc(5); from the third on.
+fn own(stat: &str, index: usize) -> Option<u64> {
+    stat.rsplit_once(')')?.1.split_whitespace().nth(index - 3)?.parse().ok()
+}
+
+/// How long after the machine's start this process began.
+pub(super) fn own_start(proc: &Path) -> Option<Duration> {
+    // In hundredths of a second.
+    Some(Duration::from_millis(own(&text(&proc.join("self/stat")), 22)? * 10))
+}
+
 /// This process alone, for whoever wants to know what the kubelet costs.
 pub(crate) fn own_process(proc: &Path) -> Option<GroupStats> {
-    let stat = fs::read_to_string(proc.join("self/stat")).ok()?;
-    let fields: Vec<_> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-    // From the third field of proc(5) on.
-    let at = |index: usize| fields.get(index - 3).and_then(|it| it.parse::<u64>().ok());
+    let stat = text(&proc.join("self/stat"));
+    let at = |index: usize| own(&stat, index);
     let ticks = at(14)? + at(15)?;
     let rss = at(24)? * 4096;
     let status = text(&proc.join("self/status"));
