@@ -71,7 +71,7 @@ use crate::{
     metrics::Metrics,
     node_object::NodeObject,
     objects::{Objects, ReadObjectError},
-    paths::Paths,
+    paths::{Paths, make_private},
     pod::{PodExt, PodUid},
 };
 
@@ -549,7 +549,8 @@ async fn blocking(work: impl FnOnce() -> io::Result<()> + Send + 'static) -> io:
 }
 
 fn create_dir(path: &Path) -> Result<(), MountVolumeError> {
-    std::fs::create_dir_all(path).map_err(io_error("create", path))
+    let around = path.parent().map_or(Ok(()), make_private);
+    around.and_then(|()| std::fs::create_dir_all(path)).map_err(io_error("create", path))
 }
 
 fn io_error<'a>(

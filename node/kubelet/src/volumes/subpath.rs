@@ -22,6 +22,7 @@ use nix::{
 };
 
 use super::mounts;
+use crate::paths::make_private;
 
 /// What is told to the pod's owner names nothing of the host; the causes are for the log.
 #[derive(Debug, thiserror::Error)]
@@ -85,7 +86,7 @@ fn bind(opened: &OwnedFd, target: &Path) -> io::Result<()> {
     }
     if fs::symlink_metadata(target).is_err() {
         if let Some(parent) = target.parent() {
-            fs::create_dir_all(parent)?;
+            make_private(parent)?;
         }
         if is_folder {
             fs::create_dir(target)?;

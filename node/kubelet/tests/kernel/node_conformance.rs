@@ -4,7 +4,7 @@
 //! Upstream: `test/e2e/common/storage`, `test/e2e/common/node/lifecycle_hook.go`,
 //! `test/e2e_node/{security_context_test,log_path_test,image_id_test,volume_manager_test}.go`.
 
-use std::{fs, time::Duration};
+use std::{fs, os::unix::fs::PermissionsExt, time::Duration};
 
 use k8s_openapi::{
     ByteString,
@@ -192,7 +192,13 @@ async fn a_part_of_a_volume_is_what_it_was_when_its_container_started() {
         ],
     });
     bed.create_pod(json!({ "metadata": { "name": "p" }, "spec": spec })).await;
-    bed.until_ready("p").await;
+    let uid = bed.until_ready("p").await.metadata.uid.unwrap();
+    // What is open to all users of a pod is so to none of the host.
+    for folder in ["", "volumes", "volume-subpaths/s/main", "containers/main"] {
+        let folder = bed.root().join("pods").join(&uid).join(folder);
+        let mode = fs::metadata(&folder).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o750, "{}", folder.display());
+    }
     assert_eq!(bed.say("p", "main", "cat /part; echo x > /below/f").await, "one");
     let write = "cat /below/f; { echo y > /below/g; } 2>/dev/null || echo refused";
     assert_eq!(bed.say("p", "reader", write).await, "x\nrefused");

@@ -27,6 +27,7 @@ use super::{
 };
 use crate::{
     objects::Objects,
+    paths::make_private,
     pod::PodExt,
     volumes::{MountVolumeError, ownership::Group, tokens::Tokens},
 };
@@ -197,7 +198,7 @@ impl Csi {
     }
 
     fn record(&self, volume: &CsiVolume, target: &Target) -> io::Result<()> {
-        let make_parent = |path: &Path| path.parent().map_or(Ok(()), fs::create_dir_all);
+        let make_parent = |path: &Path| path.parent().map_or(Ok(()), make_private);
         if !target.is_block {
             return Data::published(volume, &self.node_name).save(&target.record);
         }
@@ -218,7 +219,7 @@ impl Csi {
         let step = if volume.is_block { STAGE_BLOCK } else { STAGE };
         let request = job.stage_request(step, place).await.map_err(|it| (it, true))?;
         let make = || {
-            fs::create_dir_all(&place.path)?;
+            make_private(&place.path)?;
             Data::staged(volume).save(&place.data)
         };
         make().map_err(|error| (of_file(step, &place.path)(error), true))?;
