@@ -151,10 +151,19 @@ async fn objects_become_files_of_the_names_modes_and_contents_that_a_volume_asks
     bed.create_with("waits", missing, "cat /v/key; exec sleep 1000").await;
     bed.until_event("MountVolume.SetUp failed for volume \"v\" : secret \"absent\" not found")
         .await;
+    let both = json!({ "projected": { "sources": [
+        { "secret": { "name": "absent" } }, { "configMap": { "name": "none" } },
+        { "secret": { "name": "word" } },
+    ]}});
+    bed.create_with("misses", both, SLEEP).await;
+    bed.until_event(
+        "MountVolume.SetUp failed for volume \"v\" : [secret \"absent\" not found, configmap \"none\" not found]",
+    )
+    .await;
     let absent = json!({ "metadata": { "name": "absent" }, "stringData": { "key": "came" } });
     secrets.create(&params, &serde_json::from_value(absent).unwrap()).await.unwrap();
     bed.until_ready("waits").await;
-    for name in ["p", "waits"] {
+    for name in ["p", "waits", "misses"] {
         bed.end_pod(name).await;
     }
     bed.until_nothing_is_left().await;
