@@ -207,11 +207,8 @@ mod tests {
         let resources = ResourceRequirements { limits: Some(limits), ..Default::default() };
         let spec = PodSpec { resources: Some(resources), ..PodSpec::default() };
         let pod = Pod { spec: Some(spec), ..Pod::default() };
-        let facts = Facts {
-            allocatable_cpu_milli: 3000,
-            allocatable_memory: 1 << 30,
-            ..Facts::default()
-        };
+        let facts =
+            Facts { allocatable_cpu_milli: 3000, allocatable_memory: 1 << 30, ..Facts::default() };
         let ask = |container: &Container, resource_name: &str| {
             let selector =
                 ResourceFieldSelector { resource: resource_name.to_owned(), ..Default::default() };

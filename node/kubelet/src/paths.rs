@@ -115,7 +115,8 @@ mod tests {
             make_private(&folder).unwrap();
         }
         make_private(&paths.volume(&PodUid("u".to_owned()), "secret", "s")).unwrap();
-        for name in ["kubelet", "kubelet/pods", "kubelet/pods/u", "kubelet/pods/u/volumes", "log/pods"]
+        for name in
+            ["kubelet", "kubelet/pods", "kubelet/pods/u", "kubelet/pods/u/volumes", "log/pods"]
         {
             let mode = fs::metadata(at(name)).unwrap().permissions().mode();
             assert_eq!(mode & 0o7777, 0o750, "{name}");

@@ -347,7 +347,8 @@ async fn a_node_tells_when_the_kernel_kills_for_the_whole_machine() {
     let path = folder.path().join("kmsg");
     nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
     let mut log = std::fs::OpenOptions::new().read(true).write(true).open(&path).unwrap();
-    let world = World::configured(move |it| it.memory_kills = Some(MemoryKills::Log(path.clone()))).await;
+    let world =
+        World::configured(move |it| it.memory_kills = Some(MemoryKills::Log(path.clone()))).await;
     let summary = |place: &str, pid: u32| {
         format!(
             "6,2,2,-;oom-kill:constraint=X,nodemask=(null),cpuset=/,mems_allowed=0,{place},task_memcg=/a,task=stress,pid={pid},uid=0\n"
