@@ -333,6 +333,7 @@ fn context(
     let trust_bundles = TrustBundles::new(client.clone(), scope.clone(), settings.is_standalone);
     let volumes = Volumes::new(volumes::Parts {
         client: client.clone(),
+        recorder: recorder.clone(),
         node_name: settings.node_name.clone(),
         node_object: node_object.clone(),
         own_labels: node::labels(&settings, &machine),

@@ -28,6 +28,7 @@ pub(crate) mod mounts;
 mod node_affinity;
 mod ownership;
 mod payload;
+mod progress;
 mod remove;
 mod spec;
 pub(crate) mod stats;
@@ -67,6 +68,7 @@ use self::{
 use crate::{
     cri::snapshots::Snapshots,
     downward::{Facts, FieldError},
+    events::Recorder,
     images::Images,
     metrics::Metrics,
     node_object::NodeObject,
@@ -185,6 +187,7 @@ pub(crate) enum UnmountError {
 /// What volumes are made with.
 pub(crate) struct Parts {
     pub client: Client,
+    pub recorder: Recorder,
     pub node_name: String,
     pub node_object: Arc<NodeObject>,
     /// The labels that the node is registered with.

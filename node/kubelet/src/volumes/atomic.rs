@@ -10,6 +10,7 @@ use std::{
     fs, io,
     os::unix::fs::{PermissionsExt, symlink},
     path::{Component, Path, PathBuf},
+    sync::atomic::AtomicU64,
 };
 
 use jiff::Timestamp;
@@ -75,7 +76,7 @@ pub(super) fn write(
     }
     if let Some(group) = group {
         // Before anybody can see the new ones; containers read them only.
-        Group { read_only: true, on_root_mismatch: false, ..group }.apply(folder)?;
+        Group { read_only: true, on_root_mismatch: false, ..group }.apply(folder, &AtomicU64::default())?;
     }
     let staged = folder.join(NEW_DATA);
     remove_if_there(&staged)?;

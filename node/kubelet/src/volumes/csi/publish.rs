@@ -29,7 +29,7 @@ use crate::{
     objects::Objects,
     paths::make_private,
     pod::PodExt,
-    volumes::{MountVolumeError, ownership::Group, tokens::Tokens},
+    volumes::{MountVolumeError, ownership::Group, progress, tokens::Tokens},
 };
 
 /// A volume that could not be had.
@@ -190,7 +190,9 @@ impl Csi {
         if let Some(group) = job.group
             && fs_group::applies(job.volume, policy, job.capabilities.sets_group)
         {
-            apply_group(group, &target.path).await.map_err(|error| {
+            let owner = (job.needs.pod, &self.recorder);
+            let given = progress::apply(group, &target.path, &target.path, owner, ()).await;
+            given.map_err(|error| {
                 failed(step, format!("applyFSGroup failed for vol {}: {error}", job.volume.handle))
             })?;
         }
@@ -373,12 +375,6 @@ fn check_lifecycle(volume: &CsiVolume, object: Option<&CSIDriver>) -> Result<(),
             ))
         }
     }
-}
-
-async fn apply_group(group: Group, path: &Path) -> io::Result<()> {
-    let path = path.to_owned();
-    let work = tokio::task::spawn_blocking(move || group.apply(&path));
-    work.await.unwrap_or_else(|error| Err(io::Error::other(error)))
 }
 
 #[cfg(test)]
