@@ -85,22 +85,25 @@ async fn a_machine_that_is_a_group_is_told_of_its_own_limit_and_not_of_those_bel
     let (sender, mut told) = tokio::sync::mpsc::unbounded_channel();
     let folder = machine.0.clone();
     let tell = move |text| sender.send(text).unwrap();
-    let listening = tokio::spawn(async move { listen(&folder, tell).await });
     let fill = async |group: &Group| {
         let script = format!("echo $$ > {}/cgroup.procs && exec tail /dev/zero", group.0.display());
         let mut command = tokio::process::Command::new("sh");
         let ended = command.args(["-c", &script]).stdout(Stdio::null()).status().await.unwrap();
         assert!(!ended.success());
     };
-    // The group is listened to before anything happens in it.
-    tokio::task::yield_now().await;
-    fill(&pod).await;
-    let wait = Duration::from_millis(300);
-    assert!(tokio::time::timeout(wait, told.recv()).await.is_err(), "a limit of the pod's own");
-    fill(&free).await;
-    let text = tokio::time::timeout(Duration::from_secs(10), told.recv()).await.unwrap();
-    assert_eq!(text.as_deref(), Some("System OOM encountered"));
-    listening.abort();
+    let told = async {
+        fill(&pod).await;
+        let wait = Duration::from_millis(300);
+        assert!(tokio::time::timeout(wait, told.recv()).await.is_err(), "a limit of the pod's own");
+        fill(&free).await;
+        tokio::time::timeout(Duration::from_secs(10), told.recv()).await.unwrap()
+    };
+    tokio::select! {
+        // First, so that the group is listened to before anything happens in it.
+        biased;
+        ended = listen(&folder, tell) => panic!("{ended:?}"),
+        text = told => assert_eq!(text.as_deref(), Some("System OOM encountered")),
+    }
     drop((pod, free));
 }
 

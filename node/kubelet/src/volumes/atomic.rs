@@ -76,7 +76,8 @@ pub(super) fn write(
     }
     if let Some(group) = group {
         // Before anybody can see the new ones; containers read them only.
-        Group { read_only: true, on_root_mismatch: false, ..group }.apply(folder, &AtomicU64::default())?;
+        Group { read_only: true, on_root_mismatch: false, ..group }
+            .apply(folder, &AtomicU64::default())?;
     }
     let staged = folder.join(NEW_DATA);
     remove_if_there(&staged)?;

@@ -44,7 +44,8 @@ pub(super) fn make(
         "Memory" => ownership::open_to_all(&path, true),
         _ => Ok(()),
     };
-    let opened = opened.and_then(|()| group.map_or(Ok(()), |it| it.apply(&path, &AtomicU64::default())));
+    let opened =
+        opened.and_then(|()| group.map_or(Ok(()), |it| it.apply(&path, &AtomicU64::default())));
     opened.map_err(io_error("set the mode of", &path))?;
     if let Some(folder) = ready.parent() {
         create_dir(folder)?;
