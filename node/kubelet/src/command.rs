@@ -243,7 +243,7 @@ pub fn settings(args: &Args) -> Result<Settings, BoxError> {
     settings.dead_containers_per_container = args.maximum_dead_containers_per_container;
     settings.dead_containers = args.maximum_dead_containers;
     settings.flags = node_flags::shown(args);
-    settings.kernel_log = settings.kernel_log.filter(|_| oom::is_own_log(&settings.proc));
+    settings.memory_kills = oom::MemoryKills::of_host(&settings.proc);
     Ok(settings)
 }
 

@@ -4,7 +4,10 @@
 
 use std::net::IpAddr;
 
-use k8s_openapi::api::core::v1::{Container, ObjectFieldSelector, Pod, ResourceFieldSelector};
+use k8s_openapi::{
+    api::core::v1::{Container, ObjectFieldSelector, Pod, ResourceFieldSelector},
+    apimachinery::pkg::api::resource::Quantity,
+};
 
 use crate::{pod::PodExt, quantity};
 
@@ -139,8 +142,10 @@ pub(crate) fn resource(
         _ => return Err(FieldError::UnsupportedResource { resource: selector.resource.clone() }),
     };
     let is_limit = list == "limits";
-    // A container without a limit may use what the node has. A limit of nothing is none.
-    let given = given.filter(|it| !is_limit || quantity::milli(it) != Some(0));
+    // A container without a limit may use what its pod may, or the node has. A limit of nothing is none.
+    let is_some = |it: &&Quantity| !is_limit || quantity::milli(it) != Some(0);
+    let of_pod = || limit_of_pod(pod, resource).filter(is_some);
+    let given = given.filter(is_some).or_else(|| if is_limit { of_pod() } else { None });
     let amount = match (resource, given) {
         ("cpu", Some(it)) => quantity::milli(it).unwrap_or(0),
         ("cpu", None) if is_limit => facts.allocatable_cpu_milli,
@@ -158,11 +163,15 @@ pub(crate) fn resource(
     Ok((amount.div_euclid(divisor) + i64::from(amount.rem_euclid(divisor) != 0)).to_string())
 }
 
+/// What all containers of a pod may use together, of what a pod can be given a limit of.
+fn limit_of_pod<'a>(pod: &'a Pod, resource: &str) -> Option<&'a Quantity> {
+    let limits = pod.spec.as_ref()?.resources.as_ref()?.limits.as_ref()?;
+    limits.get(resource).filter(|_| matches!(resource, "cpu" | "memory"))
+}
+
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::{
-        api::core::v1::ResourceRequirements, apimachinery::pkg::api::resource::Quantity,
-    };
+    use k8s_openapi::api::core::v1::{PodSpec, ResourceRequirements};
 
     use super::*;
 
@@ -189,6 +198,30 @@ mod tests {
         assert_eq!(ask("limits.memory", Some("1Mi")), "2");
         assert_eq!(ask("requests.cpu", None), "0");
         assert_eq!(ask("limits.ephemeral-storage", None), "5");
+    }
+
+    #[test]
+    fn a_missing_limit_is_the_pods_if_it_has_one() {
+        let amount = |name: &str, it: &str| (name.to_owned(), Quantity(it.to_owned()));
+        let limits = [amount("memory", "64Mi"), amount("cpu", "0")].into();
+        let resources = ResourceRequirements { limits: Some(limits), ..Default::default() };
+        let spec = PodSpec { resources: Some(resources), ..PodSpec::default() };
+        let pod = Pod { spec: Some(spec), ..Pod::default() };
+        let facts =
+            Facts { allocatable_cpu_milli: 3000, allocatable_memory: 1 << 30, ..Facts::default() };
+        let ask = |container: &Container, resource_name: &str| {
+            let selector =
+                ResourceFieldSelector { resource: resource_name.to_owned(), ..Default::default() };
+            resource(&pod, Some(container), &selector, &facts).unwrap()
+        };
+        let free = Container::default();
+        assert_eq!(ask(&free, "limits.memory"), (64 << 20).to_string());
+        assert_eq!(ask(&free, "limits.cpu"), "3");
+        assert_eq!(ask(&free, "requests.memory"), "0", "nobody asked for any");
+        let limits = Some([amount("memory", "8Mi")].into());
+        let own = ResourceRequirements { limits, ..Default::default() };
+        let bound = Container { resources: Some(own), ..Container::default() };
+        assert_eq!(ask(&bound, "limits.memory"), (8 << 20).to_string());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Puts the kubelet together and runs it.
 
-use std::{collections::HashSet, pin::pin, sync::Arc};
+use std::{collections::HashSet, path::Path, pin::pin, sync::Arc};
 
 use clock::Clock;
 use futures::StreamExt;
@@ -39,7 +39,7 @@ use crate::{
     objects::Objects,
     oom,
     pace::Pace,
-    paths::Paths,
+    paths::{Paths, make_private},
     pleg::Pleg,
     plugins::Plugins,
     pod::{MIRROR_ANNOTATION, PodExt, PodUid},
@@ -262,10 +262,15 @@ fn context(
         .map_err(|error| StartError::ContainerManager(Box::new(error)))?;
     let config = &settings.config;
     let paths = Paths::new(&settings.root_dir, &config.pod_logs_dir);
-    for folder in [paths.pods(), settings.certificates(), paths.all_pod_logs().to_owned()] {
-        std::fs::create_dir_all(&folder)
-            .map_err(|source| StartError::Folder { path: folder.display().to_string(), source })?;
+    let failed = |folder: &Path| {
+        let path = folder.display().to_string();
+        move |source| StartError::Folder { path, source }
+    };
+    for folder in paths.folders() {
+        make_private(&folder).map_err(failed(&folder))?;
     }
+    let certificates = settings.certificates();
+    std::fs::create_dir_all(&certificates).map_err(failed(&certificates))?;
     let machine = Machine::detect(&settings);
     let max_pods = max_pods(&settings, &machine);
     let hierarchy = if config.cgroups_per_qos {
@@ -328,6 +333,7 @@ fn context(
     let trust_bundles = TrustBundles::new(client.clone(), scope.clone(), settings.is_standalone);
     let volumes = Volumes::new(volumes::Parts {
         client: client.clone(),
+        recorder: recorder.clone(),
         node_name: settings.node_name.clone(),
         node_object: node_object.clone(),
         own_labels: node::labels(&settings, &machine),

@@ -90,6 +90,7 @@ pub use self::{
         MemorySwap, ShutdownGracePeriodByPodPriority, Sources, UserNamespaces, X509,
     },
     kubelet::{Kubelet, StartError},
+    oom::MemoryKills,
     settings::{Settings, VERSION},
     shutdown::Shutdown,
 };

@@ -7,6 +7,7 @@ mod info;
 mod lease;
 mod register;
 mod status;
+mod warnings;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -14,6 +15,7 @@ use self::capacity::Machine;
 pub(crate) use self::{
     conditions::Pressure,
     status::{NodeStatusLoop, StatusWake},
+    warnings::has_swap,
 };
 use crate::{context::Context, settings::Settings};
 
@@ -42,6 +44,7 @@ pub(crate) async fn run(context: Arc<Context>, mut status: NodeStatusLoop) {
         register::until_registered(&context).await;
     }
     context.recorder.node_normal("Starting", "Starting kubelet.");
+    warnings::tell(&context);
     if context.settings.config.enforce_node_allocatable.iter().any(|it| it == "pods") {
         let text = "Updated Node Allocatable limit across pods";
         context.recorder.node_normal("NodeAllocatableEnforced", text);

@@ -4,7 +4,8 @@
 //! start together cost one request. A refused or failed read is not kept.
 //!
 //! While the API server cannot be reached, what an object held last is given: a container that crashed
-//! starts again. That is kept for as long as a pod refers to the object.
+//! starts again. That is kept for as long as a pod refers to the object. What is immutable is kept so too,
+//! and not read again.
 //!
 //! Upstream: `pkg/kubelet/util/manager` (`watch_based_manager.go`).
 //!
@@ -51,6 +52,7 @@ pub(crate) struct Data {
     content: BTreeMap<String, Vec<u8>>,
     /// Keys of `binaryData`: files can be made of them, and no variables.
     binary: BTreeSet<String>,
+    is_immutable: bool,
 }
 
 impl Data {
@@ -74,7 +76,7 @@ impl std::ops::Deref for Data {
 
 impl FromIterator<(String, Vec<u8>)> for Data {
     fn from_iter<I: IntoIterator<Item = (String, Vec<u8>)>>(texts: I) -> Self {
-        Self { content: texts.into_iter().collect(), binary: BTreeSet::new() }
+        Self { content: texts.into_iter().collect(), ..Self::default() }
     }
 }
 
@@ -134,9 +136,14 @@ impl Objects {
         {
             return Ok(data.clone());
         }
+        let last = self.last.lock().get(&key).cloned();
+        if let Some(Some(data)) = &last
+            && data.is_immutable
+        {
+            return Ok(Some(data.clone()));
+        }
         let data = match self.read(&key).await {
             Err(ReadObjectError::Away(message)) => {
-                let last = self.last.lock().get(&key).cloned();
                 return last.ok_or_else(|| refused(&key, message));
             }
             read => read?,
@@ -220,6 +227,7 @@ fn of_volume(volume: &Volume) -> Vec<(ObjectKind, String)> {
 fn config_map_data(object: ConfigMap) -> Data {
     let texts = object.data.into_iter().flatten().map(|(key, value)| (key, value.into_bytes()));
     let mut data: Data = texts.collect();
+    data.is_immutable = object.immutable == Some(true);
     for (key, value) in object.binary_data.into_iter().flatten() {
         data.binary.insert(key.clone());
         data.content.insert(key, value.0);
@@ -228,14 +236,53 @@ fn config_map_data(object: ConfigMap) -> Data {
 }
 
 fn secret_data(object: Secret) -> Data {
-    object.data.into_iter().flatten().map(|(key, value)| (key, value.0)).collect()
+    let is_immutable = object.immutable == Some(true);
+    let data: Data = object.data.into_iter().flatten().map(|(key, it)| (key, it.0)).collect();
+    Data { is_immutable, ..data }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
+    use http_body_util::Full;
     use k8s_openapi::ByteString;
+    use serde_json::json;
 
     use super::*;
+
+    /// Each answer to a read is another text.
+    fn counting(is_immutable: bool) -> Objects {
+        let asked = Mutex::new(0);
+        let answer = move |_: http::Request<kube::client::Body>| {
+            *asked.lock() += 1;
+            let map = json!({
+                "metadata": { "name": "m" }, "immutable": is_immutable,
+                "data": { "times": asked.lock().to_string() },
+            });
+            let body = Full::from(map.to_string());
+            std::future::ready(Ok::<_, Infallible>(http::Response::new(body)))
+        };
+        Objects::new(Client::new(tower::service_fn(answer), "default"))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_immutable_is_read_once_for_as_long_as_a_pod_refers_to_it() {
+        for (is_immutable, wanted) in [(false, ["1", "2", "3"]), (true, ["1", "1", "2"])] {
+            let objects = counting(is_immutable);
+            let read = async || {
+                let found = objects.find(ObjectKind::ConfigMap, "default", "m").await;
+                tokio::time::advance(2 * FRESH).await;
+                String::from_utf8(found.unwrap().unwrap()["times"].clone()).unwrap()
+            };
+            let reference = (ObjectKind::ConfigMap, "default".to_owned(), "m".to_owned());
+            let first = read().await;
+            objects.retain(&[reference].into());
+            let second = read().await;
+            objects.retain(&HashSet::new());
+            assert_eq!([first, second, read().await], wanted, "immutable: {is_immutable}");
+        }
+    }
 
     #[test]
     fn binary_data_makes_files_and_no_variables() {

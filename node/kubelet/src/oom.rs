@@ -5,15 +5,17 @@
 //!
 //! Deviation: upstream reads the kernel's log from its beginning, and tells everything again after each
 //! start; here only what happens from the start on is told. Where the log is another machine's (in an
-//! instance, in a container) or cannot be read, nothing is told.
+//! instance, in a container) it is not read: what is told there is that the instance as a whole ran out
+//! of memory, and not who was killed.
 
+mod group;
 mod record;
 
 use std::{
     fs::{self, OpenOptions},
     io::{self, Read},
     os::unix::fs::{MetadataExt, OpenOptionsExt},
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -24,7 +26,10 @@ use rustix::{
 };
 use tracing::{debug, warn};
 
-use self::record::{Kill, Parser};
+use self::{
+    group::Group,
+    record::{Kill, Parser},
+};
 use crate::context::Context;
 
 /// The kernel's own number of the machine's first cgroup namespace (`PROC_CGROUP_INIT_INO`).
@@ -32,32 +37,59 @@ const FIRST_NAMESPACE: u64 = 0xEFFF_FFFB;
 /// The kernel gives one record at a time, and none is longer.
 const LONGEST: usize = 8192;
 
-/// Whether the kernel's log is about this node, and not about a machine that has it for a guest.
-pub(crate) fn is_own_log(proc: &Path) -> bool {
+/// Who tells of the machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MemoryKills {
+    /// The kernel's log, which is about this node.
+    Log(PathBuf),
+    /// The group that is the whole machine.
+    Group(PathBuf),
+}
+
+impl MemoryKills {
+    /// The kernel's log, unless it is about a machine that has this node for a guest.
+    pub(crate) fn of_host(proc: &Path) -> Option<Self> {
+        if is_own_log(proc) {
+            return Some(Self::Log(PathBuf::from("/dev/kmsg")));
+        }
+        group::root().map(Self::Group)
+    }
+}
+
+fn is_own_log(proc: &Path) -> bool {
     fs::metadata(proc.join("self/ns/cgroup")).is_ok_and(|it| it.ino() == FIRST_NAMESPACE)
 }
 
-/// Follows the kernel's log until the kubelet ends.
+/// Listens until the kubelet ends.
 pub(crate) async fn watch(context: Arc<Context>) {
-    let Some(path) = &context.settings.kernel_log else { return };
-    let mut log = match Log::open(path) {
-        Ok(log) => log,
-        Err(error) => {
-            debug!(path = %path.display(), %error, "the kernel's log cannot be read");
-            return;
-        }
+    let Some(source) = &context.settings.memory_kills else { return };
+    let tell = |text: String| context.recorder.node_warning("SystemOOM", text);
+    let watched = match source {
+        MemoryKills::Log(path) => follow(path, tell).await,
+        MemoryKills::Group(folder) => listen(folder, tell).await,
     };
+    if let Err(error) = watched {
+        warn!(?source, %error, "what the kernel kills for memory is not told");
+    }
+}
+
+async fn follow(path: &Path, tell: impl Fn(String)) -> io::Result<()> {
+    let mut log = Log::open(path)?;
     loop {
-        match log.next().await {
-            Ok(kill) if kill.group.is_none() => {
-                context.recorder.node_warning("SystemOOM", message(&kill));
-            }
-            Ok(kill) => debug!(?kill, "a group ran out of memory"),
-            Err(error) => {
-                warn!(%error, "the kernel's log can no longer be read");
-                return;
-            }
+        let kill = log.next().await?;
+        if kill.group.is_none() {
+            tell(message(&kill));
+        } else {
+            debug!(?kill, "a group ran out of memory");
         }
+    }
+}
+
+async fn listen(folder: &Path, tell: impl Fn(String)) -> io::Result<()> {
+    let mut group = Group::open(folder)?;
+    loop {
+        group.ran_out().await?;
+        tell(message(&Kill { group: None, victim: None }));
     }
 }
 

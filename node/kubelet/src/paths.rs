@@ -1,10 +1,20 @@
 //! Where the kubelet keeps what belongs to a pod; the layout is upstream's.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs, io,
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+};
 
 use k8s_openapi::api::core::v1::Pod;
 
 use crate::pod::{PodExt, PodUid};
+
+/// Makes a folder, and those above it, that nobody looks into but root and its group: what volumes hold is
+/// open to every user of a pod, and no user of the host is one.
+pub(crate) fn make_private(folder: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o750).create(folder)
+}
 
 #[derive(Clone, Debug)]
 pub(crate) struct Paths {
@@ -22,6 +32,13 @@ impl Paths {
 
     pub(crate) fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// What is there before anything else is.
+    pub(crate) fn folders(&self) -> Vec<PathBuf> {
+        let below = ["pods", "plugins", "plugins_registry", "pod-resources"];
+        let below = below.map(|it| self.root.join(it));
+        [vec![self.root.clone(), self.logs.clone()], below.to_vec()].concat()
     }
 
     pub(crate) fn pods(&self) -> PathBuf {
@@ -80,5 +97,33 @@ impl Paths {
 
     pub(crate) fn container_log_links(&self) -> &Path {
         &self.container_links
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn users_of_the_host_do_not_look_into_what_is_made_for_pods() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name).display().to_string();
+        let paths = Paths::new(&at("kubelet"), &at("log/pods"));
+        for folder in paths.folders() {
+            make_private(&folder).unwrap();
+        }
+        make_private(&paths.volume(&PodUid("u".to_owned()), "secret", "s")).unwrap();
+        for name in
+            ["kubelet", "kubelet/pods", "kubelet/pods/u", "kubelet/pods/u/volumes", "log/pods"]
+        {
+            let mode = fs::metadata(at(name)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o7777, 0o750, "{name}");
+        }
+        // What somebody else has made stays as it is.
+        fs::set_permissions(at("kubelet"), fs::Permissions::from_mode(0o755)).unwrap();
+        make_private(paths.root()).unwrap();
+        assert_eq!(fs::metadata(at("kubelet")).unwrap().permissions().mode() & 0o777, 0o755);
     }
 }

@@ -21,6 +21,8 @@ use linux_inotify::Watch;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
+use crate::paths::make_private;
+
 /// A kind of plugin.
 pub(crate) trait Handler: Send + Sync {
     /// As plugins name it.
@@ -106,7 +108,7 @@ impl Plugins {
 
     /// Follows the folder for ever.
     pub(crate) async fn run(mut self) {
-        if let Err(error) = fs::create_dir_all(&self.folder) {
+        if let Err(error) = make_private(&self.folder) {
             warn!(folder = %self.folder.display(), %error, "no plugin can register itself");
             return;
         }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
 
 use k8s_openapi::api::core::v1::Taint;
 
-use crate::config::KubeletConfiguration;
+use crate::{config::KubeletConfiguration, oom::MemoryKills};
 
 /// The Kubernetes version that nodes report.
 pub const VERSION: &str = "v1.36.2-eks-nodestead";
@@ -41,8 +41,8 @@ pub struct Settings {
     pub run: PathBuf,
     /// The logs of the system, for `/logs/`.
     pub system_logs: PathBuf,
-    /// The kernel's log; none where it is not about this node.
-    pub kernel_log: Option<PathBuf>,
+    /// Who tells that the machine ran out of memory.
+    pub memory_kills: Option<MemoryKills>,
     /// The program that reads the journal.
     pub journalctl: PathBuf,
 }
@@ -70,7 +70,7 @@ impl Settings {
             etc: PathBuf::from("/etc"),
             run: PathBuf::from("/run"),
             system_logs: PathBuf::from("/var/log"),
-            kernel_log: Some(PathBuf::from("/dev/kmsg")),
+            memory_kills: None,
             journalctl: PathBuf::from("journalctl"),
         }
     }

@@ -92,8 +92,18 @@ impl Stats {
             fs: disk::file_system(context.paths.root(), now),
             runtime,
             rlimit: self.rlimit(now),
-            swap: Some(swap(&stats, now)),
+            swap: Some(SwapStats {
+                swap_available_bytes: Some(self.all_swap().saturating_sub(stats.swap)),
+                ..swap(&stats, now)
+            }),
         }
+    }
+
+    /// The machine's, which may be given more at any time.
+    fn all_swap(&self) -> u64 {
+        let meminfo = group::text(&self.context.settings.proc.join("meminfo"));
+        let total = crate::node::capacity::meminfo_bytes(&meminfo, "SwapTotal");
+        total.and_then(|it| it.try_into().ok()).unwrap_or(0)
     }
 
     /// The node's own group; a machine's root group does not count its memory on cgroup v2.
@@ -122,17 +132,23 @@ impl Stats {
             };
             list.push(ContainerStats {
                 name: "pods".to_owned(),
+                start_time: pods.made_at().map(Time),
                 cpu: Some(self.cpu("system/pods", &stats, now)),
                 memory: Some(memory),
                 io: io(&stats, now),
+                swap: Some(swap(&stats, now)),
                 ..ContainerStats::default()
             });
         }
-        if let Some(stats) = group::own_process(&self.context.settings.proc) {
+        let proc = &self.context.settings.proc;
+        if let Some(stats) = group::own_process(proc) {
+            let began = self.boot_time().zip(group::own_start(proc));
             list.push(ContainerStats {
                 name: "kubelet".to_owned(),
+                start_time: began.map(|(boot, after)| Time(boot + after)),
                 cpu: Some(self.cpu("system/kubelet", &stats, now)),
                 memory: Some(memory(&stats, now)),
+                swap: Some(swap(&stats, now)),
                 ..ContainerStats::default()
             });
         }
@@ -183,7 +199,11 @@ impl Stats {
 }
 
 fn swap(stats: &GroupStats, now: Timestamp) -> SwapStats {
-    SwapStats { time: Time(now), swap_available_bytes: None, swap_usage_bytes: stats.swap }
+    SwapStats {
+        time: Time(now),
+        swap_available_bytes: stats.swap_limit.map(|it| it.saturating_sub(stats.swap)),
+        swap_usage_bytes: stats.swap,
+    }
 }
 
 fn memory(stats: &GroupStats, now: Timestamp) -> MemoryStats {

@@ -28,6 +28,7 @@ pub(crate) mod mounts;
 mod node_affinity;
 mod ownership;
 mod payload;
+mod progress;
 mod remove;
 mod spec;
 pub(crate) mod stats;
@@ -67,11 +68,12 @@ use self::{
 use crate::{
     cri::snapshots::Snapshots,
     downward::{Facts, FieldError},
+    events::Recorder,
     images::Images,
     metrics::Metrics,
     node_object::NodeObject,
     objects::{Objects, ReadObjectError},
-    paths::Paths,
+    paths::{Paths, make_private},
     pod::{PodExt, PodUid},
 };
 
@@ -185,6 +187,7 @@ pub(crate) enum UnmountError {
 /// What volumes are made with.
 pub(crate) struct Parts {
     pub client: Client,
+    pub recorder: Recorder,
     pub node_name: String,
     pub node_object: Arc<NodeObject>,
     /// The labels that the node is registered with.
@@ -398,15 +401,23 @@ impl Volumes {
         let plugin = payload::plugin(volume).unwrap_or_default();
         let path = self.paths.volume(&pod.uid(), plugin.name, &volume.name);
         let (files, group, is_secret) = (made.files, Group::of(pod), plugin.is_secret);
-        let begun = self.threads.begin(&pod.uid()).await;
+        let size = empty_dir::memory_size(pod, None, facts.allocatable_memory);
+        let (begun, now) = (self.threads.begin(&pod.uid()).await, self.clock.now());
         let path = in_time(move || {
             let _begun = begun;
             create_dir(&path)?;
+            // As an `emptyDir` would be.
+            let is_new = !atomic::has_content(&path);
             if is_secret && !mounts::has_own_device(&path) {
                 // Secrets do not reach the disk.
-                mounts::mount_tmpfs(&path, None).map_err(io_error("mount a tmpfs on", &path))?;
+                let mounted = mounts::mount_tmpfs(&path, Some(size));
+                mounted.map_err(io_error("mount a tmpfs on", &path))?;
+            } else if !is_secret && is_new {
+                let opened = ownership::open_to_all(&path, false);
+                opened.map_err(io_error("set the mode of", &path))?;
             }
-            atomic::write(&path, &files, group).map_err(io_error("write the content of", &path))?;
+            let written = atomic::write(&path, &files, group, now);
+            written.map_err(io_error("write the content of", &path))?;
             Ok(path)
         })
         .await?;
@@ -541,7 +552,8 @@ async fn blocking(work: impl FnOnce() -> io::Result<()> + Send + 'static) -> io:
 }
 
 fn create_dir(path: &Path) -> Result<(), MountVolumeError> {
-    std::fs::create_dir_all(path).map_err(io_error("create", path))
+    let around = path.parent().map_or(Ok(()), make_private);
+    around.and_then(|()| std::fs::create_dir_all(path)).map_err(io_error("create", path))
 }
 
 fn io_error<'a>(

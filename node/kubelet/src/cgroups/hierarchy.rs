@@ -41,7 +41,16 @@ impl Hierarchy {
         Ok(Self::parse(&fs::read_to_string("/proc/self/mountinfo")?))
     }
 
-    pub(super) fn parse(mountinfo: &str) -> Self {
+    /// 1 or 2; 0 where there is none.
+    pub(crate) fn version(&self) -> u8 {
+        match self {
+            Self::V2 { .. } => 2,
+            Self::V1 { mounts, .. } if !mounts.is_empty() => 1,
+            _ => 0,
+        }
+    }
+
+    pub(crate) fn parse(mountinfo: &str) -> Self {
         let (mut mounts, mut v2) = (Vec::<(PathBuf, Vec<String>)>::new(), None);
         let mut others = Vec::new();
         for line in mountinfo.lines() {

@@ -3,7 +3,7 @@
 //!
 //! Upstream: `pkg/kubelet/apis/podresources/server_v1.go`. Pods that have ended are not listed.
 
-use std::{fs, io, path::Path, sync::Arc};
+use std::{io, path::Path, sync::Arc};
 
 use api_kubelet::pod_resources::{
     self as v1,
@@ -16,6 +16,7 @@ use tonic::{Request, Response, Status, async_trait};
 
 use super::{ContainerManager, devicemanager::Devices, memorymanager::state::Block};
 use crate::{
+    paths::make_private,
     pod::{Kind, PodExt, init_kind},
     pod_workers::PodWorkers,
 };
@@ -34,7 +35,7 @@ pub(crate) fn serve(
     scope: &Scope,
 ) -> io::Result<()> {
     let folder = root.join("pod-resources");
-    fs::create_dir_all(&folder)?;
+    make_private(&folder)?;
     let listener = transport::unix_listen(&folder.join("kubelet.sock"))?;
     let server = tonic::transport::Server::builder()
         .add_service(PodResourcesListerServer::new(Lister { manager, workers }))

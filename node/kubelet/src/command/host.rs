@@ -16,7 +16,7 @@ use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use tracing::{info, warn};
 
 use super::Args;
-use crate::{cgroups::Hierarchy, settings::Settings};
+use crate::{cgroups::Hierarchy, node::has_swap, settings::Settings};
 
 /// Kernel settings, and what a kubelet expects of them.
 const TUNABLES: [(&str, &str); 6] = [
@@ -46,8 +46,7 @@ pub(super) enum HostError {
 /// Whether the host can be a node. Changes nothing.
 pub(super) fn check(settings: &Settings) -> Result<(), HostError> {
     let config = &settings.config;
-    let read = |path: &Path| std::fs::read_to_string(path).unwrap_or_default();
-    if config.fail_swap_on && has_swap(&read(&settings.proc.join("swaps"))) {
+    if config.fail_swap_on && has_swap(&settings.proc) {
         return Err(HostError::Swap);
     }
     let is_v1 = matches!(Hierarchy::detect(), Ok(Hierarchy::V1 { .. }));
@@ -70,11 +69,6 @@ pub(super) fn prepare(settings: &Settings) -> Result<(), HostError> {
     }
     raise_open_files(config.max_open_files);
     Ok(())
-}
-
-/// The first line is the table's head.
-fn has_swap(swaps: &str) -> bool {
-    swaps.lines().skip(1).any(|it| !it.trim().is_empty() && !it.contains("/dev/zram"))
 }
 
 fn tunables(sys: &Path, is_protected: bool) -> Result<(), HostError> {
@@ -156,13 +150,6 @@ impl Lock {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn swap_is_noticed() {
-        let head = "Filename\tType\tSize\tUsed\tPriority\n";
-        assert!(!has_swap(head) && !has_swap(""));
-        assert!(has_swap(&format!("{head}/swapfile file 1 0 -2\n")));
-    }
 
     #[test]
     fn kernel_settings_are_set_or_insisted_on() {

@@ -115,6 +115,7 @@ pub(super) const FAMILIES: &[Family] = &[
         DEFAULT,
         "Time of a run of a credential provider plugin, in seconds.",
     ),
+    gauge("kubelet_cgroup_version", "Of the host's cgroups."),
     counter("kubelet_evictions", "Pods ended for want of a resource, by signal."),
     gauge("kubelet_graceful_shutdown_start_time_seconds", "When the last graceful shutdown began."),
     gauge("kubelet_graceful_shutdown_end_time_seconds", "When the last graceful shutdown ended."),

@@ -16,6 +16,7 @@ use crate::{
     cri::Runtime,
     env, env_file, hooks, hosts, labels,
     observed::{self, RuntimePod},
+    paths::make_private,
     plan::{Start, Waiting},
     pod::PodExt,
     pod_config, runtime_class, security, stop_signal,
@@ -210,7 +211,7 @@ impl Worker {
         }
         let folder = self.context.paths.container(&pod.uid(), &container.name);
         let message = folder.join(entropy::hex(8));
-        let made = fs::create_dir_all(&folder)
+        let made = make_private(&folder)
             .and_then(|()| fs::write(&message, []))
             // The container's user must be able to write it, whoever that is.
             .and_then(|()| fs::set_permissions(&message, fs::Permissions::from_mode(0o666)));
@@ -226,7 +227,7 @@ impl Worker {
         let node = fs::read_to_string(context.settings.etc.join("hosts")).unwrap_or_default();
         let path = context.paths.hosts_file(&pod.uid());
         if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent)?;
+            make_private(parent)?;
         }
         let content = hosts::content(pod, ips, &hostname, &domain, &node);
         // Other containers of the pod read it, and would find it empty for a moment. They write it too,

@@ -233,6 +233,7 @@ impl Reader {
         for (name, help, value) in [
             ("machine_cpu_cores", "Logical CPUs.", machine.cpus),
             ("machine_memory_bytes", "Memory of the machine.", machine.memory),
+            ("machine_swap_bytes", "Swap of the machine.", machine.swap),
         ] {
             page.begin(name, "gauge", help);
             page.sample(name, &none, value as f64);

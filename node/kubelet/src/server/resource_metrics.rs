@@ -108,6 +108,9 @@ fn write(page: &mut Exposition, of: &str, measured: &[Measured<'_>]) {
             page.sample_at(&name, &it.labels, bytes, swap.time.0.as_millisecond());
         }
     }
+    if of == "container" {
+        swap_limits(page, measured);
+    }
     if measured.iter().all(|it| it.start.is_none()) {
         return;
     }
@@ -116,6 +119,19 @@ fn write(page: &mut Exposition, of: &str, measured: &[Measured<'_>]) {
     for it in measured {
         if let Some(start) = it.start {
             page.sample(&name, &it.labels, start.0.as_millisecond() as f64 / 1e3);
+        }
+    }
+}
+
+fn swap_limits(page: &mut Exposition, measured: &[Measured<'_>]) {
+    let name = "container_swap_limit_bytes";
+    page.begin(name, "gauge", "Current amount of the container swap limit in bytes");
+    for it in measured {
+        if let Some(swap) = it.swap
+            && let Some(available) = swap.swap_available_bytes
+        {
+            let bytes = (swap.swap_usage_bytes + available) as f64;
+            page.sample_at(name, &it.labels, bytes, swap.time.0.as_millisecond());
         }
     }
 }

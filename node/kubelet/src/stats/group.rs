@@ -6,7 +6,10 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    time::Duration,
 };
+
+use jiff::Timestamp;
 
 use crate::cgroups::Hierarchy;
 
@@ -105,6 +108,12 @@ impl<'a> Group<'a> {
         self.folder("memory").is_some_and(|it| it.is_dir())
     }
 
+    /// When the group was made, as the kernel's folder tells it.
+    pub(super) fn made_at(&self) -> Option<Timestamp> {
+        let made = fs::metadata(self.folder("memory")?).ok()?.modified().ok()?;
+        made.try_into().ok()
+    }
+
     pub(crate) fn counts_memory(&self) -> bool {
         let Some(folder) = self.folder("memory") else { return false };
         ["memory.current", "memory.usage_in_bytes"].iter().any(|it| folder.join(it).exists())
@@ -152,7 +161,7 @@ impl<'a> Group<'a> {
             let limit = |file: &str| number(&folder.join(file)).filter(|it| *it < NO_LIMIT);
             stats.memory_limit = limit("memory.limit_in_bytes");
             stats.memory_reservation = limit("memory.soft_limit_in_bytes");
-            stats.swap_limit = limit("memory.memsw.limit_in_bytes");
+            stats.swap_limit = swap_limit(&folder.join("memory.memsw.limit_in_bytes"));
         }
         if let Some(folder) = self.folder("cpuacct") {
             stats.cpu_nanos = number(&folder.join("cpuacct.usage")).unwrap_or(0);
@@ -209,7 +218,7 @@ fn read_v2(folder: &Path) -> GroupStats {
         oom_kills: field(&events, "oom_kill"),
         memory_limit: number(&folder.join("memory.max")),
         memory_reservation: number(&folder.join("memory.high")),
-        swap_limit: number(&folder.join("memory.swap.max")),
+        swap_limit: swap_limit(&folder.join("memory.swap.max")),
         threads: number(&folder.join("pids.current")).unwrap_or(0),
         most_threads: number(&folder.join("pids.max")),
         pressures: ["cpu", "memory", "io"]
@@ -261,16 +270,28 @@ pub(super) fn from_meminfo(stats: &mut GroupStats, meminfo: &str) {
     stats.swap = bytes("SwapTotal").saturating_sub(bytes("SwapFree"));
 }
 
+/// A field of `/proc/self/stat`, by its number in proc(5); from the third on.
+fn own(stat: &str, index: usize) -> Option<u64> {
+    stat.rsplit_once(')')?.1.split_whitespace().nth(index - 3)?.parse().ok()
+}
+
+/// How long after the machine's start this process began.
+pub(super) fn own_start(proc: &Path) -> Option<Duration> {
+    // In hundredths of a second.
+    Some(Duration::from_millis(own(&text(&proc.join("self/stat")), 22)? * 10))
+}
+
 /// This process alone, for whoever wants to know what the kubelet costs.
 pub(crate) fn own_process(proc: &Path) -> Option<GroupStats> {
-    let stat = fs::read_to_string(proc.join("self/stat")).ok()?;
-    let fields: Vec<_> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-    // From the third field of proc(5) on.
-    let at = |index: usize| fields.get(index - 3).and_then(|it| it.parse::<u64>().ok());
+    let stat = text(&proc.join("self/stat"));
+    let at = |index: usize| own(&stat, index);
     let ticks = at(14)? + at(15)?;
     let rss = at(24)? * 4096;
+    let status = text(&proc.join("self/status"));
+    let swap = crate::node::capacity::meminfo_bytes(&status, "VmSwap");
     Some(GroupStats {
         cpu_nanos: ticks * 10_000_000,
+        swap: swap.and_then(|it| it.try_into().ok()).unwrap_or(0),
         memory_usage: rss,
         working_set: rss,
         rss,
@@ -299,6 +320,11 @@ fn number(path: &Path) -> Option<u64> {
     fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
+/// Where the kernel does not know the file, no group has any.
+fn swap_limit(path: &Path) -> Option<u64> {
+    if path.exists() { number(path).filter(|it| *it < NO_LIMIT) } else { Some(0) }
+}
+
 fn field(text: &str, name: &str) -> u64 {
     let found = text.lines().find_map(|it| it.strip_prefix(name)?.strip_prefix(' '));
     found.and_then(|it| it.trim().parse().ok()).unwrap_or(0)
@@ -324,7 +350,8 @@ mod tests {
             &[
                 ("memory.usage_in_bytes", "1000\n"),
                 ("memory.limit_in_bytes", "9223372036854771712\n"),
-                ("memory.stat", "rss 1\ntotal_rss 600\ntotal_inactive_file 300\n"),
+                ("memory.stat", "rss 1\ntotal_rss 600\ntotal_inactive_file 300\ntotal_swap 20\n"),
+                ("memory.memsw.limit_in_bytes", "500\n"),
                 ("cpuacct.usage", "5000000\n"),
                 ("cpu.cfs_quota_us", "-1\n"),
                 ("pids.current", "3\n"),
@@ -336,6 +363,8 @@ mod tests {
                 ("memory.current", "1000\n"),
                 ("memory.max", "max\n"),
                 ("memory.stat", "anon 600\ninactive_file 300\n"),
+                ("memory.swap.current", "20\n"),
+                ("memory.swap.max", "500\n"),
                 ("cpu.stat", "usage_usec 5000\n"),
                 ("cpu.max", "max 100000\n"),
                 ("pids.current", "3\n"),
@@ -356,6 +385,7 @@ mod tests {
             assert_eq!((stats.memory_usage, stats.working_set, stats.rss), (1000, 700, 600));
             assert_eq!((stats.cpu_nanos, stats.threads), (5_000_000, 3));
             assert_eq!((stats.memory_limit, stats.quota), (None, None));
+            assert_eq!((stats.swap, stats.swap_limit), (20, Some(500)));
             let cpu = group.is_v2().then_some(Pressure {
                 waiting: 7000,
                 stalled: 5000,
@@ -363,6 +393,17 @@ mod tests {
                 stalled_lately: [0; 3],
             });
             assert_eq!(stats.pressures, [cpu, None, None]);
+        }
+    }
+
+    #[test]
+    fn a_kernel_that_limits_no_swap_gives_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("memory.swap.max");
+        assert_eq!(swap_limit(&file), Some(0));
+        for (text, limit) in [("max\n", None), ("9223372036854771712\n", None), ("0\n", Some(0))] {
+            fs::write(&file, text).unwrap();
+            assert_eq!(swap_limit(&file), limit, "{text}");
         }
     }
 

@@ -10,8 +10,10 @@ use std::{
     fs, io,
     os::unix::fs::{PermissionsExt, symlink},
     path::{Component, Path, PathBuf},
+    sync::atomic::AtomicU64,
 };
 
+use jiff::Timestamp;
 use nix::unistd::{Uid, chown};
 
 use super::ownership::Group;
@@ -44,14 +46,21 @@ pub(super) fn has_content(folder: &Path) -> bool {
 }
 
 /// Makes `folder` hold exactly `files`.
-pub(super) fn write(folder: &Path, files: &Files, group: Option<Group>) -> io::Result<()> {
+pub(super) fn write(
+    folder: &Path,
+    files: &Files,
+    group: Option<Group>,
+    now: Timestamp,
+) -> io::Result<()> {
     let current = fs::read_link(folder.join(DATA)).ok().map(|it| folder.join(it));
     remove_left_over(folder, current.as_deref())?;
     if current.as_deref().is_some_and(|it| holds(it, files)) {
         // The links may be missing if this process was killed right after the rename.
         return link_names(folder, files);
     }
-    let fresh = folder.join(format!("..{}", entropy::hex(16)));
+    // Who looks at the volume sees since when it is as it is.
+    let number = entropy::below(u64::from(u32::MAX));
+    let fresh = folder.join(now.strftime(&format!("..%Y_%m_%d_%H_%M_%S.{number}")).to_string());
     fs::create_dir(&fresh)?;
     fs::set_permissions(&fresh, fs::Permissions::from_mode(0o755))?;
     for (path, file) in files {
@@ -66,8 +75,9 @@ pub(super) fn write(folder: &Path, files: &Files, group: Option<Group>) -> io::R
         }
     }
     if let Some(group) = group {
-        // Before anybody can see them; containers read them only.
-        Group { read_only: true, on_root_mismatch: false, ..group }.apply(&fresh)?;
+        // Before anybody can see the new ones; containers read them only.
+        Group { read_only: true, on_root_mismatch: false, ..group }
+            .apply(folder, &AtomicU64::default())?;
     }
     let staged = folder.join(NEW_DATA);
     remove_if_there(&staged)?;
@@ -146,7 +156,11 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt;
+
     use super::*;
+
+    const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
     fn files(list: &[(&str, &str)]) -> Files {
         list.iter()
@@ -161,12 +175,13 @@ mod tests {
     fn content_is_replaced_as_a_whole_and_leaves_nothing_behind() {
         let folder = tempfile::tempdir().unwrap();
         let at = folder.path();
-        write(at, &files(&[("a", "1"), ("d/b", "2")]), None).unwrap();
+        write(at, &files(&[("a", "1"), ("d/b", "2")]), None, NOW).unwrap();
         assert_eq!(fs::read_to_string(at.join("d/b")).unwrap(), "2");
         let first = fs::read_link(at.join("..data")).unwrap();
-        write(at, &files(&[("a", "1"), ("d/b", "2")]), None).unwrap();
+        assert!(first.to_string_lossy().starts_with("..1970_01_01_00_00_00."), "{first:?}");
+        write(at, &files(&[("a", "1"), ("d/b", "2")]), None, NOW).unwrap();
         assert_eq!(fs::read_link(at.join("..data")).unwrap(), first, "nothing changed");
-        write(at, &files(&[("a", "9")]), None).unwrap();
+        write(at, &files(&[("a", "9")]), None, NOW).unwrap();
         assert_eq!(fs::read_to_string(at.join("a")).unwrap(), "9");
         let mut names: Vec<_> =
             fs::read_dir(at).unwrap().map(|it| it.unwrap().file_name()).collect();
@@ -178,12 +193,31 @@ mod tests {
     fn what_a_killed_process_left_is_removed_and_completed() {
         let folder = tempfile::tempdir().unwrap();
         let at = folder.path();
-        write(at, &files(&[("a", "1")]), None).unwrap();
+        write(at, &files(&[("a", "1")]), None, NOW).unwrap();
         fs::create_dir(at.join("..unfinished")).unwrap();
         fs::remove_file(at.join("a")).unwrap();
-        write(at, &files(&[("a", "1")]), None).unwrap();
+        write(at, &files(&[("a", "1")]), None, NOW).unwrap();
         assert_eq!(fs::read_to_string(at.join("a")).unwrap(), "1");
         assert!(!at.join("..unfinished").exists());
+    }
+
+    #[test]
+    fn the_whole_volume_is_the_groups_that_the_pod_names() {
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let at = folder.path();
+        fs::set_permissions(at, fs::Permissions::from_mode(0o777)).unwrap();
+        let group = Some(Group { id: 77, read_only: false, on_root_mismatch: true });
+        write(at, &files(&[("d/a", "1")]), group, NOW).unwrap();
+        let of = |path: &str| {
+            let found = fs::metadata(at.join(path)).unwrap();
+            (found.gid(), found.mode() & 0o7777)
+        };
+        assert_eq!(of("."), (77, 0o2777));
+        assert_eq!(of("d"), (77, 0o2755));
+        assert_eq!(of("d/a"), (77, 0o644));
     }
 
     #[test]

@@ -8,9 +8,13 @@ use std::{
     collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
+    sync::atomic::AtomicU64,
 };
 
-use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, Pod};
+use k8s_openapi::{
+    api::core::v1::{EmptyDirVolumeSource, Pod},
+    apimachinery::pkg::api::resource::Quantity,
+};
 
 use super::{MountVolumeError, create_dir, io_error, mounts, ownership};
 use crate::{downward::Facts, pod::PodExt, qos, quantity};
@@ -33,8 +37,16 @@ pub(super) fn make(
     if !is_there && !is_disk {
         mount(pod, source, medium, &path, facts)?;
     }
-    ownership::open_to_all(&path, medium == "Memory", ownership::Group::of(pod))
-        .map_err(io_error("set the mode of", &path))?;
+    let group = ownership::Group::of(pod);
+    // Huge pages are root's, but for what the pod's group may.
+    let opened = match medium {
+        "" => ownership::open_to_all(&path, false),
+        "Memory" => ownership::open_to_all(&path, true),
+        _ => Ok(()),
+    };
+    let opened =
+        opened.and_then(|()| group.map_or(Ok(()), |it| it.apply(&path, &AtomicU64::default())));
+    opened.map_err(io_error("set the mode of", &path))?;
     if let Some(folder) = ready.parent() {
         create_dir(folder)?;
     }
@@ -50,7 +62,7 @@ fn mount(
     facts: &Facts,
 ) -> Result<(), MountVolumeError> {
     if medium == "Memory" {
-        let size = memory_size(pod, source, facts.allocatable_memory);
+        let size = memory_size(pod, source.size_limit.as_ref(), facts.allocatable_memory);
         return mounts::mount_tmpfs(path, Some(size)).map_err(io_error("mount a tmpfs on", path));
     }
     if !medium.starts_with("HugePages") {
@@ -61,20 +73,22 @@ fn mount(
 }
 
 /// The least of what the node has, what the pod may use and what the volume is given.
-fn memory_size(pod: &Pod, source: &EmptyDirVolumeSource, allocatable: i64) -> i64 {
+pub(super) fn memory_size(pod: &Pod, own: Option<&Quantity>, allocatable: i64) -> i64 {
     // The pod has a limit if each of its containers has one, or itself.
     let (limits, _, is_limited) = qos::pod_limits(pod);
     let of_pod = if is_limited { limits.memory } else { 0 };
-    let own = source.size_limit.as_ref().and_then(quantity::value).unwrap_or(0);
+    let own = own.and_then(quantity::value).unwrap_or(0);
     [of_pod, own].into_iter().filter(|it| *it > 0).fold(allocatable, i64::min)
 }
 
-/// The size of the pages: the medium's own, or the only one that the containers ask for.
+/// The size of the pages: the medium's own, or the only one that the pod and its containers ask for.
 fn page_size(pod: &Pod, medium: &str) -> Result<i64, &'static str> {
     let spec = PodExt::spec(pod);
     let containers = spec.init_containers.iter().flatten().chain(&spec.containers);
     let asked: BTreeSet<&str> = containers
-        .filter_map(|it| it.resources.as_ref()?.requests.as_ref())
+        .map(|it| it.resources.as_ref())
+        .chain([spec.resources.as_ref()])
+        .filter_map(|it| it?.requests.as_ref())
         .flat_map(|it| it.keys())
         .filter_map(|it| it.strip_prefix("hugepages-"))
         .collect();
@@ -104,8 +118,8 @@ mod tests {
         serde_json::from_value(json!({ "spec": spec })).unwrap()
     }
 
-    fn source(limit: Option<&str>) -> EmptyDirVolumeSource {
-        serde_json::from_value(json!({ "medium": "Memory", "sizeLimit": limit })).unwrap()
+    fn size(pod: &Pod, own: Option<&str>) -> i64 {
+        memory_size(pod, own.map(|it| Quantity(it.to_owned())).as_ref(), 1 << 30)
     }
 
     #[test]
@@ -127,19 +141,19 @@ mod tests {
     #[test]
     fn memory_is_bounded_by_the_least_of_node_pod_and_volume() {
         let (free, bound) = (pod(json!({})), pod(json!({ "limits": { "memory": "64Mi" } })));
-        assert_eq!(memory_size(&free, &source(None), 1 << 30), 1 << 30);
-        assert_eq!(memory_size(&bound, &source(None), 1 << 30), 64 << 20);
-        assert_eq!(memory_size(&bound, &source(Some("16Mi")), 1 << 30), 16 << 20);
-        assert_eq!(memory_size(&bound, &source(Some("1Gi")), 1 << 30), 64 << 20);
-        assert_eq!(memory_size(&free, &source(Some("0")), 1 << 30), 1 << 30);
+        assert_eq!(size(&free, None), 1 << 30);
+        assert_eq!(size(&bound, None), 64 << 20);
+        assert_eq!(size(&bound, Some("16Mi")), 16 << 20);
+        assert_eq!(size(&bound, Some("1Gi")), 64 << 20);
+        assert_eq!(size(&free, Some("0")), 1 << 30);
         let mut half = bound.clone();
         let unbound = free.spec.unwrap().containers.remove(0);
         half.spec.as_mut().unwrap().containers.push(unbound);
-        assert_eq!(memory_size(&half, &source(None), 1 << 30), 1 << 30);
+        assert_eq!(size(&half, None), 1 << 30);
         let mut with_init = bound.clone();
         let init = pod(json!({ "limits": { "memory": "128Mi" } })).spec.unwrap().containers;
         with_init.spec.as_mut().unwrap().init_containers = Some(init);
-        assert_eq!(memory_size(&with_init, &source(None), 1 << 30), 128 << 20);
+        assert_eq!(size(&with_init, None), 128 << 20);
     }
 
     #[test]
@@ -151,5 +165,9 @@ mod tests {
         assert!(page_size(&two, "HugePages").unwrap_err().contains("multiple"));
         assert!(page_size(&one, "HugePages-1Gi").unwrap_err().contains("no resource request"));
         assert!(page_size(&pod(json!({})), "HugePages").is_err());
+        let mut of_pod = pod(json!({}));
+        of_pod.spec.as_mut().unwrap().resources =
+            serde_json::from_value(json!({ "requests": { "hugepages-2Mi": "4Mi" } })).unwrap();
+        assert_eq!(page_size(&of_pod, "HugePages"), Ok(2 << 20), "asked for by the pod");
     }
 }

@@ -72,14 +72,40 @@ mod tests {
         assert!(ask("f", "Socket").is_err());
         let error = ask("f", "Pipe").unwrap_err().to_string();
         assert_eq!(error, "Pipe is an invalid volume type");
-        for (kind, problem) in [
-            ("Socket", "is not a socket file"),
-            ("CharDevice", "is not a character device"),
-            ("BlockDevice", "is not a block device"),
-        ] {
-            let error = ask("d", kind).unwrap_err().to_string();
-            assert!(error.starts_with("hostPath type check failed: "), "{error}");
-            assert!(error.ends_with(problem), "{error}");
+    }
+
+    /// Upstream: `test/e2e/storage/host_path_type.go`.
+    #[test]
+    fn a_type_is_had_by_its_own_kind_and_by_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name).display().to_string();
+        fs::create_dir(at("d")).unwrap();
+        fs::write(at("f"), "kept").unwrap();
+        let _listener = std::os::unix::net::UnixListener::bind(at("s")).unwrap();
+        let types = [
+            ("Directory", "d", "is not a directory"),
+            ("DirectoryOrCreate", "d", "is not a directory"),
+            ("File", "f", "is not a file"),
+            ("FileOrCreate", "f", "is not a file"),
+            ("Socket", "s", "is not a socket file"),
+            ("CharDevice", "/dev/null", "is not a character device"),
+            ("BlockDevice", "", "is not a block device"),
+        ];
+        for (kind, own, problem) in types {
+            for name in ["d", "f", "s", "/dev/null"] {
+                let path = if name.starts_with('/') { name.to_owned() } else { at(name) };
+                let source =
+                    HostPathVolumeSource { path: path.clone(), type_: Some(kind.to_owned()) };
+                match check(&source) {
+                    Ok(_) => assert_eq!(name, own, "{kind}"),
+                    Err(error) => {
+                        assert_ne!(name, own, "{kind}");
+                        let told = format!("hostPath type check failed: {path} {problem}");
+                        assert_eq!(error.to_string(), told);
+                    }
+                }
+            }
         }
+        assert_eq!(fs::read_to_string(at("f")).unwrap(), "kept");
     }
 }

@@ -9,6 +9,7 @@ mod disk;
 use std::{
     os::unix::fs::{FileTypeExt, MetadataExt},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use k8s_openapi::api::core::v1::{LocalVolumeSource, Pod};
@@ -16,7 +17,8 @@ use tracing::warn;
 
 use self::disk::Disk;
 use super::{
-    MountVolumeError, Volumes, create_dir, in_time, io_error, mounts, ownership::Group, spec::Spec,
+    MountVolumeError, Volumes, create_dir, in_time, io_error, mounts, ownership::Group, progress,
+    spec::Spec, threads::Begun,
 };
 use crate::{
     paths::Paths,
@@ -56,15 +58,39 @@ impl Volumes {
         let from = self.source(&uid, source, spec).await;
         let from = from.map_err(|it| ("MountVolume.MountDevice", it))?;
         let target = self.paths.volume(&uid, PLUGIN, &spec.name);
+        let begun = Arc::new(self.threads.begin(&uid).await);
+        let shown = self.given_and_shown(pod, spec, (from, target), begun).await;
+        shown.map_err(|it| ("MountVolume.SetUp", it))
+    }
+
+    /// What is mounted is the group's already: whoever is killed before begins anew.
+    async fn given_and_shown(
+        &self,
+        pod: &Pod,
+        spec: &Spec,
+        (from, target): (PathBuf, PathBuf),
+        begun: Arc<Begun>,
+    ) -> Result<Shown, MountVolumeError> {
         let (read_only, group) = (spec.read_only, Group::of(pod));
-        let is_shared = self.users(&spec.name).any(|it| it != uid);
-        let name = spec.name.clone();
-        let begun = self.threads.begin(&uid).await;
-        let shown = in_time(move || {
-            let _begun = begun;
-            show(&from, target, read_only, (group, is_shared), &name)
+        let is_shared = self.users(&spec.name).any(|it| it != pod.uid());
+        let (name, held) = (spec.name.clone(), begun.clone());
+        let (source, place) = (from.clone(), target.clone());
+        let whose = in_time(move || {
+            let _held = held;
+            whose(&source, &place, read_only, (group, is_shared), &name)
         });
-        shown.await.map_err(|it| ("MountVolume.SetUp", it))
+        let whose = whose.await?;
+        if let Some(group) = whose.group {
+            let owner = (pod, &self.recorder);
+            let given = progress::apply(group, &whose.folder, &target, owner, begun.clone()).await;
+            given.map_err(io_error("set the group of", &target))?;
+        }
+        in_time(move || {
+            let _held = begun;
+            show(&from, &target, read_only)?;
+            Ok((target, whose.told))
+        })
+        .await
     }
 
     /// The volume's folder, or where its disk is mounted.
@@ -138,37 +164,49 @@ fn check(source: &LocalVolumeSource) -> Result<(), MountVolumeError> {
     Ok(())
 }
 
+/// What is to be done before a folder is shown.
+#[derive(Debug)]
+struct Whose {
+    /// Without links.
+    folder: PathBuf,
+    group: Option<Group>,
+    told: Option<(&'static str, String)>,
+}
+
 /// Whose the files are, the first pod says; the next ones are told if they want it otherwise.
-fn show(
+fn whose(
     from: &Path,
-    target: PathBuf,
+    target: &Path,
     read_only: bool,
     (group, is_shared): (Option<Group>, bool),
     name: &str,
-) -> Result<Shown, MountVolumeError> {
+) -> Result<Whose, MountVolumeError> {
     let found = from.metadata().map_err(io_error("look at", from))?;
     if !found.is_dir() {
         return Err(text(format!("`{}` is not a directory", from.display())));
     }
-    create_dir(&target)?;
-    let mut told = None;
-    if !mounts::is_mounted(&target) {
-        mounts::bind_one(from, &target).map_err(io_error("mount", &target))?;
-        told = group.filter(|it| is_shared && it.id != found.gid()).map(|it| {
-            let (wanted, has) = (it.id, found.gid());
-            let message = format!(
-                "The requested fsGroup is {wanted}, but the volume {name} has GID {has}. The volume may not be shareable."
-            );
-            ("AlreadyMountedVolume", message)
-        });
-        if let Some(group) = group.filter(|_| !read_only && !is_shared) {
-            group.apply(&target).map_err(io_error("set the group of", &target))?;
-        }
+    // The pod has the volume from here on.
+    create_dir(target)?;
+    let folder = from.canonicalize().map_err(io_error("look at", from))?;
+    let group = group.filter(|_| !mounts::is_mounted(target));
+    let told = group.filter(|it| is_shared && it.id != found.gid()).map(|it| {
+        let (wanted, has) = (it.id, found.gid());
+        let message = format!(
+            "The requested fsGroup is {wanted}, but the volume {name} has GID {has}. The volume may not be shareable."
+        );
+        ("AlreadyMountedVolume", message)
+    });
+    Ok(Whose { folder, group: group.filter(|_| !read_only && !is_shared), told })
+}
+
+fn show(from: &Path, target: &Path, read_only: bool) -> Result<(), MountVolumeError> {
+    if !mounts::is_mounted(target) {
+        mounts::bind_one(from, target).map_err(io_error("mount", target))?;
     }
     if read_only {
-        mounts::make_read_only(&target).map_err(io_error("make read-only", &target))?;
+        mounts::make_read_only(target).map_err(io_error("make read-only", target))?;
     }
-    Ok((target, told))
+    Ok(())
 }
 
 /// The device of a volume in block mode.
@@ -203,7 +241,12 @@ mod tests {
         std::fs::create_dir(at("v")).unwrap();
         let show = |name: &str, id, is_shared| {
             let group = Some(Group { id, read_only: false, on_root_mismatch: false });
-            show(&at("v"), at(name), false, (group, is_shared), "pv").unwrap().1
+            let whose = whose(&at("v"), &at(name), false, (group, is_shared), "pv").unwrap();
+            if let Some(group) = whose.group {
+                group.apply(&whose.folder, &Default::default()).unwrap();
+            }
+            show(&at("v"), &at(name), false).unwrap();
+            whose.told
         };
         let gid = || at("v").metadata().unwrap().gid();
         assert_eq!((show("one", 1234, false), gid()), (None, 1234));

@@ -27,6 +27,18 @@ pub(super) fn mount_tmpfs(path: &Path, size: Option<i64>) -> io::Result<()> {
     }
 }
 
+/// Whether the kernel promises that.
+pub(crate) fn keeps_from_swap(folder: &Path) -> bool {
+    let place = folder.join(format!("tmpfs-noswap-test-{}", entropy::hex(8)));
+    let tried = fs::create_dir_all(&place).and_then(|()| {
+        let options = Some("noswap");
+        mount(Some("tmpfs"), &place, Some("tmpfs"), MsFlags::empty(), options)?;
+        Ok(umount2(&place, MntFlags::UMOUNT_NOFOLLOW)?)
+    });
+    drop(fs::remove_dir(&place));
+    tried.is_ok()
+}
+
 /// Mounts a file system of huge pages of `size` bytes each.
 pub(super) fn mount_huge_pages(path: &Path, size: i64) -> io::Result<()> {
     let options = format!("pagesize={size}");

@@ -13,6 +13,7 @@ use std::{
         unix::fs::{MetadataExt, PermissionsExt},
     },
     path::Path,
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use k8s_openapi::api::core::v1::Pod;
@@ -55,19 +56,20 @@ impl Group {
         if is_folder { files | 0o2110 } else { files }
     }
 
-    pub(super) fn apply(self, root: &Path) -> io::Result<()> {
+    /// `done` is how many files have been given to the group.
+    pub(super) fn apply(self, root: &Path, done: &AtomicU64) -> io::Result<()> {
         let found = fs::symlink_metadata(root)?;
         let wanted = self.mode(found.is_dir());
         let fits = found.gid() == self.id && found.mode() & wanted == wanted;
         if self.on_root_mismatch && fits {
             return Ok(());
         }
-        self.walk(&open(root, OPEN, Mode::empty())?, 0)
+        self.walk(&open(root, OPEN, Mode::empty())?, 0, done)
     }
 
     /// Children first. What was opened is changed and not what has its name by then, and links are
     /// changed, not followed.
-    fn walk(self, opened: &OwnedFd, depth: usize) -> io::Result<()> {
+    fn walk(self, opened: &OwnedFd, depth: usize, done: &AtomicU64) -> io::Result<()> {
         // A walk by paths (upstream's) ends like this too.
         if depth > DEEPEST {
             return Err(Errno::ENAMETOOLONG.into());
@@ -82,10 +84,11 @@ impl Group {
                 match openat(opened, entry?.file_name().as_os_str(), OPEN, Mode::empty()) {
                     // A container that runs may remove files meanwhile.
                     Err(Errno::ENOENT) => {}
-                    child => self.walk(&child?, depth + 1)?,
+                    child => self.walk(&child?, depth + 1, done)?,
                 }
             }
         }
+        done.fetch_add(1, Ordering::Relaxed);
         let group = Some(Gid::from_raw(self.id));
         fchownat(opened, "", None, group, AtFlags::AT_EMPTY_PATH)?;
         if kind == SFlag::S_IFLNK {
@@ -96,12 +99,11 @@ impl Group {
     }
 }
 
-/// An `emptyDir`: open to every user of the pod, and inherited by its group where there is one. In memory
-/// nobody removes what is another's, as in every tmpfs.
-pub(super) fn open_to_all(path: &Path, is_memory: bool, group: Option<Group>) -> io::Result<()> {
+/// Opens the root of a volume to every user of the pod. In memory nobody removes what is another's, as in
+/// every tmpfs.
+pub(super) fn open_to_all(path: &Path, is_memory: bool) -> io::Result<()> {
     let mode = if is_memory { 0o1777 } else { 0o777 };
-    fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
-    group.map_or(Ok(()), |it| it.apply(path))
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
 }
 
 #[cfg(test)]
@@ -123,8 +125,10 @@ mod tests {
         fs::write(root.join("d/f"), "").unwrap();
         fs::set_permissions(root.join("d/f"), fs::Permissions::from_mode(0o600)).unwrap();
         symlink(&outside, root.join("link")).unwrap();
+        let done = AtomicU64::new(0);
         let group = Group { id: 4711, read_only: false, on_root_mismatch: true };
-        group.apply(&root).unwrap();
+        group.apply(&root, &done).unwrap();
+        assert_eq!(done.load(Ordering::Relaxed), 4, "the root, a folder, a file and a link");
         let of = |path: &Path| {
             let it = fs::symlink_metadata(path).unwrap();
             (it.gid(), it.mode() & 0o7777)
@@ -135,9 +139,9 @@ mod tests {
         assert_eq!(of(&outside), (0, 0o600));
         // Now the root is as wanted, so the policy leaves the rest alone.
         fs::set_permissions(root.join("d/f"), fs::Permissions::from_mode(0o600)).unwrap();
-        group.apply(&root).unwrap();
+        group.apply(&root, &done).unwrap();
         assert_eq!(of(&root.join("d/f")).1, 0o600);
-        Group { on_root_mismatch: false, ..group }.apply(&root).unwrap();
+        Group { on_root_mismatch: false, ..group }.apply(&root, &done).unwrap();
         assert_eq!(of(&root.join("d/f")).1, 0o660);
     }
 }

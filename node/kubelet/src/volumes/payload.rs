@@ -1,6 +1,9 @@
 //! The files of volumes that are made from API objects.
 
-use std::path::PathBuf;
+use std::{
+    collections::BTreeSet,
+    path::{Component, Path, PathBuf},
+};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
@@ -138,10 +141,11 @@ impl Maker<'_> {
         made: &mut Made,
     ) -> Result<(), MountVolumeError> {
         let mode = source.default_mode.unwrap_or(DEFAULT_MODE);
+        let mut problems = Vec::new();
         for projection in source.sources.iter().flatten() {
-            self.projection(projection, mode, made).await?;
+            problems.extend(self.projection(projection, mode, made).await.err());
         }
-        Ok(())
+        all_of(problems)
     }
 
     async fn projection(
@@ -197,6 +201,20 @@ impl Maker<'_> {
     ) -> Result<(), MountVolumeError> {
         let (mode, owner) = privacy(self.pod, mode);
         put(made, path, content, mode, owner)
+    }
+}
+
+/// Whoever misses one thing may miss another, and is told of both; of what several sources miss, once.
+fn all_of(mut problems: Vec<MountVolumeError>) -> Result<(), MountVolumeError> {
+    if problems.len() < 2 {
+        return problems.pop().map_or(Ok(()), Err);
+    }
+    let mut told: Vec<_> = problems.iter().map(ToString::to_string).collect();
+    let mut seen = BTreeSet::new();
+    told.retain(|it| seen.insert(it.clone()));
+    match told.as_slice() {
+        [one] => Err(MountVolumeError::Text(one.clone())),
+        _ => Err(MountVolumeError::Text(format!("[{}]", told.join(", ")))),
     }
 }
 
@@ -274,7 +292,9 @@ fn put(
     mode: i32,
     owner: Option<u32>,
 ) -> Result<(), MountVolumeError> {
-    let path = PathBuf::from(path);
+    // `./a` is `a`.
+    let path: PathBuf =
+        Path::new(path).components().filter(|it| *it != Component::CurDir).collect();
     if !atomic::is_valid(&path) {
         return Err(MountVolumeError::BadPath { path: path.display().to_string() });
     }
@@ -319,5 +339,18 @@ mod tests {
         assert_eq!(private(group, json!([{ "name": "c" }])), (0o600, None));
         let both = json!({ "runAsUser": 1000, "fsGroup": 77 });
         assert_eq!(private(both, json!([{ "name": "c" }])), (0o600, Some(1000)));
+    }
+
+    #[test]
+    fn all_that_a_projected_volume_misses_is_told_and_nothing_twice() {
+        let text = |it: &str| MountVolumeError::Text(it.to_owned());
+        let told = |list: &[&str]| {
+            let told = all_of(list.iter().map(|it| text(it)).collect());
+            told.err().map(|it| it.to_string())
+        };
+        assert_eq!(told(&[]), None);
+        assert_eq!(told(&["a"]).as_deref(), Some("a"));
+        assert_eq!(told(&["a", "b", "a"]).as_deref(), Some("[a, b]"));
+        assert_eq!(told(&["a", "a"]).as_deref(), Some("a"));
     }
 }

@@ -22,6 +22,7 @@ use nix::{
 };
 
 use super::mounts;
+use crate::paths::make_private;
 
 /// What is told to the pod's owner names nothing of the host; the causes are for the log.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +62,9 @@ pub(super) fn prepare(
             make_below(&root, Path::new(subpath))
                 .map_err(|source| PrepareSubpathError::Create { source })?
         }
+        Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
+            open_by_host_names(&root, volume, subpath).map_err(|_| failed(error))?
+        }
         result => result.map_err(failed)?,
     };
     bind(&opened, target).map_err(failed)?;
@@ -82,7 +86,7 @@ fn bind(opened: &OwnedFd, target: &Path) -> io::Result<()> {
     }
     if fs::symlink_metadata(target).is_err() {
         if let Some(parent) = target.parent() {
-            fs::create_dir_all(parent)?;
+            make_private(parent)?;
         }
         if is_folder {
             fs::create_dir(target)?;
@@ -116,10 +120,22 @@ fn make_below(root: &OwnedFd, subpath: &Path) -> io::Result<OwnedFd> {
     open_beneath(root, subpath)
 }
 
+/// A link may say by the host's names, or by a way around, what is in the volume all the same. Where it
+/// leads is looked up first, and opened then without following any link.
+fn open_by_host_names(root: &OwnedFd, volume: &Path, subpath: &str) -> io::Result<OwnedFd> {
+    let leads_to = volume.join(subpath).canonicalize()?;
+    let inside = leads_to.strip_prefix(volume.canonicalize()?).map_err(io::Error::other)?;
+    // Of the volume itself nothing is left.
+    let inside = if inside.as_os_str().is_empty() { Path::new(".") } else { inside };
+    open_how(root, inside, ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS)
+}
+
 fn open_beneath(root: &OwnedFd, path: &Path) -> io::Result<OwnedFd> {
-    let how = OpenHow::new()
-        .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
-        .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+    open_how(root, path, ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS)
+}
+
+fn open_how(root: &OwnedFd, path: &Path, resolve: ResolveFlag) -> io::Result<OwnedFd> {
+    let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(resolve);
     Ok(openat2(root, path, how)?)
 }
 
@@ -152,6 +168,29 @@ mod tests {
         // No program that is started meanwhile gets it.
         let flags = nix::fcntl::fcntl(&opened, nix::fcntl::FcntlArg::F_GETFD).unwrap();
         assert_eq!(flags & nix::libc::FD_CLOEXEC, nix::libc::FD_CLOEXEC);
+    }
+
+    #[test]
+    fn a_link_that_leads_into_the_volume_by_the_hosts_names_is_followed() {
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let (volume, target) = (folder.path().join("v"), folder.path().join("t"));
+        fs::create_dir_all(volume.join("releases/1")).unwrap();
+        fs::write(volume.join("releases/1/page"), "one").unwrap();
+        fs::create_dir(folder.path().join("v-other")).unwrap();
+        symlink(volume.join("releases/1"), volume.join("current")).unwrap();
+        symlink("../v/releases", volume.join("around")).unwrap();
+        symlink(folder.path().join("v-other"), volume.join("beside")).unwrap();
+        for subpath in ["current", "around/1"] {
+            prepare(&volume, subpath, &target).unwrap();
+            assert_eq!(fs::read_to_string(target.join("page")).unwrap(), "one", "{subpath}");
+        }
+        prepare(&volume, "current/page", &target).unwrap();
+        assert_eq!(fs::read_to_string(&target).unwrap(), "one");
+        prepare(&volume, "beside", &target).unwrap_err();
+        mounts::unmount_below(&target).unwrap();
     }
 
     #[test]

@@ -8,13 +8,15 @@ use tokio::sync::{OwnedRwLockReadGuard, RwLock};
 
 use crate::pod::PodUid;
 
+/// Held by a thread for as long as it works.
+pub(super) type Begun = OwnedRwLockReadGuard<()>;
+
 /// Each thread holds the lock of its pod for reading.
 #[derive(Default)]
 pub(super) struct Threads(Mutex<HashMap<PodUid, Arc<RwLock<()>>>>);
 
 impl Threads {
-    /// Held by a thread for as long as it works.
-    pub(super) async fn begin(&self, uid: &PodUid) -> OwnedRwLockReadGuard<()> {
+    pub(super) async fn begin(&self, uid: &PodUid) -> Begun {
         let lock = self.0.lock().entry(uid.clone()).or_default().clone();
         lock.read_owned().await
     }

@@ -60,6 +60,7 @@ async fn the_server_tells_what_the_node_and_its_pods_use() {
                   x=$(head -c 20000000 /dev/zero | tr '\\0' x); while true; do sleep 0.1; done";
     let mut container = bed.container("main", script);
     container["volumeMounts"] = json!([{ "name": "cache", "mountPath": "/cache" }]);
+    container["resources"] = json!({ "limits": { "memory": "256Mi" } });
     // What a volume holds is not measured again for a while.
     let command = ["/bin/busybox", "test", "-e", "/cache/written"];
     container["readinessProbe"] = json!({ "exec": { "command": command }, "periodSeconds": 1 });
@@ -93,6 +94,10 @@ async fn the_server_tells_what_the_node_and_its_pods_use() {
         "/runtime/imageFs/availableBytes",
         "/rlimit/maxpid",
         "/startTime",
+        "/swap/swapAvailableBytes",
+        "/systemContainers/0/startTime",
+        "/systemContainers/0/swap/swapUsageBytes",
+        "/systemContainers/1/startTime",
     ] {
         assert!(!node.pointer(path).unwrap_or(&Value::Null).is_null(), "{path}: {node}");
     }
@@ -132,6 +137,8 @@ async fn the_server_tells_what_the_node_and_its_pods_use() {
     for name in [
         "node_cpu_usage_seconds_total",
         "pod_memory_working_set_bytes",
+        "container_swap_usage_bytes",
+        "container_swap_limit_bytes",
         "container_start_time_seconds",
     ] {
         assert!(page.lines().any(|it| it.starts_with(name)), "{name}");

@@ -4,7 +4,7 @@
 //! Upstream: `test/e2e/common/storage`, `test/e2e/common/node/lifecycle_hook.go`,
 //! `test/e2e_node/{security_context_test,log_path_test,image_id_test,volume_manager_test}.go`.
 
-use std::{fs, time::Duration};
+use std::{fs, os::unix::fs::PermissionsExt, time::Duration};
 
 use k8s_openapi::{
     ByteString,
@@ -20,6 +20,12 @@ use serde_json::{Value, json};
 use crate::support::{self, Bed};
 
 const SLEEP: &str = "exec sleep 1000";
+
+fn knows_noswap() -> bool {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split('.').map_while(|it| it.parse::<u32>().ok());
+    (numbers.next(), numbers.next()) >= (Some(6), Some(4))
+}
 
 impl Bed {
     /// What a script says in a container, without the last line's end.
@@ -59,6 +65,7 @@ async fn objects_become_files_of_the_names_modes_and_contents_that_a_volume_asks
 
     let labels = json!({ "fieldRef": { "fieldPath": "metadata.labels" } });
     let limit = json!({ "containerName": "main", "resource": "limits.memory" });
+    let cpu = json!({ "containerName": "main", "resource": "limits.cpu", "divisor": "1" });
     let volumes = json!([
         { "name": "whole", "configMap": { "name": "map", "defaultMode": 0o400 } },
         { "name": "mapped", "configMap": { "name": "map", "items": [
@@ -71,6 +78,7 @@ async fn objects_become_files_of_the_names_modes_and_contents_that_a_volume_asks
             { "downwardAPI": { "items": [
                 { "path": "labels", "fieldRef": labels["fieldRef"] },
                 { "path": "limit", "resourceFieldRef": limit, "mode": 0o444 },
+                { "path": "./cpu", "resourceFieldRef": cpu },
             ]}},
         ]}},
     ]);
@@ -102,6 +110,23 @@ async fn objects_become_files_of_the_names_modes_and_contents_that_a_volume_asks
     let bytes = (64 << 20).to_string();
     assert_eq!(all, format!("value-1secretcolour=\"red\"{bytes} 600\n 600\n 600\n 444"));
 
+    let cpus = bed.allocatable("cpu").await;
+    assert_eq!(bed.say("p", "main", "cat /all/cpu").await, cpus, "it has no limit: the node's");
+    // All users may look into a volume, and secrets take no more memory than the pod has.
+    let roots = bed.say("p", "main", "busybox stat -c '%n %a' /whole /all").await;
+    assert_eq!(roots, "/whole 777\n/all 1777");
+    let kinds = "grep -E ' /(all|whole) ' /proc/mounts | busybox cut -d' ' -f2-4";
+    let kinds = bed.say("p", "main", kinds).await;
+    let of_all = kinds.lines().find(|it| it.starts_with("/all ")).unwrap();
+    assert!(of_all.starts_with("/all tmpfs ro,"), "{kinds}");
+    assert!(of_all.contains("size=65536k"), "{kinds}");
+    // Of kernels from 6.4 on.
+    assert_eq!(of_all.contains("noswap"), knows_noswap(), "{kinds}");
+    assert!(!kinds.contains("/whole tmpfs"), "{kinds}");
+    let data = bed.say("p", "main", "busybox readlink /whole/..data").await;
+    let parts: Vec<_> = data.trim_start_matches("..").split(['_', '.']).collect();
+    assert!(parts.len() == 7 && parts.iter().all(|it| it.parse::<u32>().is_ok()), "{data}");
+
     // All of them follow: what changes, what comes, what goes.
     let change = json!({ "data": { "data-1": "changed", "data-2": null, "data-3": "new" } });
     let merge = PatchParams::default();
@@ -126,12 +151,80 @@ async fn objects_become_files_of_the_names_modes_and_contents_that_a_volume_asks
     bed.create_with("waits", missing, "cat /v/key; exec sleep 1000").await;
     bed.until_event("MountVolume.SetUp failed for volume \"v\" : secret \"absent\" not found")
         .await;
+    let both = json!({ "projected": { "sources": [
+        { "secret": { "name": "absent" } }, { "configMap": { "name": "none" } },
+        { "secret": { "name": "word" } },
+    ]}});
+    bed.create_with("misses", both, SLEEP).await;
+    bed.until_event(
+        "MountVolume.SetUp failed for volume \"v\" : [secret \"absent\" not found, configmap \"none\" not found]",
+    )
+    .await;
     let absent = json!({ "metadata": { "name": "absent" }, "stringData": { "key": "came" } });
     secrets.create(&params, &serde_json::from_value(absent).unwrap()).await.unwrap();
     bed.until_ready("waits").await;
-    for name in ["p", "waits"] {
+    for name in ["p", "waits", "misses"] {
         bed.end_pod(name).await;
     }
+    bed.until_nothing_is_left().await;
+    kubelet.kill().await;
+}
+
+/// Upstream: `test/e2e/storage/testsuites/subpath.go`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_part_of_a_volume_is_what_it_was_when_its_container_started() {
+    let Some(bed) = Bed::new("parts").await else { return };
+    bed.install_cni();
+    let often = |settings: &mut ::kubelet::Settings| {
+        settings.config.sync_frequency = GoDuration(Duration::from_secs(1));
+    };
+    let kubelet = bed.start_kubelet_configured(often).await;
+    bed.until_node("True", "").await;
+    bed.create_config_map("settings", &[("file", "one")]).await;
+    let mut main = bed.container(
+        "main",
+        "rm -f /w/end; while [ ! -e /w/end ]; do busybox sleep 0.1; done; exit 1",
+    );
+    main["volumeMounts"] = json!([
+        { "name": "s", "mountPath": "/whole" },
+        { "name": "s", "mountPath": "/part", "subPath": "file" },
+        { "name": "w", "mountPath": "/w" },
+        { "name": "w", "mountPath": "/below", "subPath": "below" },
+    ]);
+    let mut reader = bed.container("reader", SLEEP);
+    reader["volumeMounts"] =
+        json!([{ "name": "w", "mountPath": "/below", "subPath": "below", "readOnly": true }]);
+    let spec = json!({
+        "terminationGracePeriodSeconds": 0, "containers": [main, reader],
+        "volumes": [
+            { "name": "s", "configMap": { "name": "settings" } }, { "name": "w", "emptyDir": {} },
+        ],
+    });
+    bed.create_pod(json!({ "metadata": { "name": "p" }, "spec": spec })).await;
+    let uid = bed.until_ready("p").await.metadata.uid.unwrap();
+    // What is open to all users of a pod is so to none of the host.
+    for folder in ["", "volumes", "volume-subpaths/s/main", "containers/main"] {
+        let folder = bed.root().join("pods").join(&uid).join(folder);
+        let mode = fs::metadata(&folder).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o750, "{}", folder.display());
+    }
+    assert_eq!(bed.say("p", "main", "cat /part; echo x > /below/f").await, "one");
+    let write = "cat /below/f; { echo y > /below/g; } 2>/dev/null || echo refused";
+    assert_eq!(bed.say("p", "reader", write).await, "x\nrefused");
+
+    let maps = Api::<ConfigMap>::namespaced(bed.client(), bed.namespace());
+    let change = Patch::Merge(json!({ "data": { "file": "two" } }));
+    maps.patch("settings", &PatchParams::default(), &change).await.unwrap();
+    bed.until_says("p", "cat /whole/file", "two").await;
+    assert_eq!(bed.say("p", "main", "cat /part").await, "one");
+    bed.say("p", "main", "touch /w/end").await;
+    bed.until("p", |it| support::restarts(it) == 1).await;
+    bed.until_ready("p").await;
+    bed.until_says("p", "cat /part", "two").await;
+
+    // What is mounted may be taken away below its mount.
+    bed.say("p", "main", "rm -r /w/below").await;
+    bed.end_pod("p").await;
     bed.until_nothing_is_left().await;
     kubelet.kill().await;
 }

@@ -155,9 +155,10 @@ async fn what_a_container_mounts_reaches_the_host_and_those_who_ask_for_it() {
         bed.eventually(async || bed.log(name, "main").await.ends_with(&wanted).then_some(())).await;
     };
     says("sees", "nothing").await;
+    // Who reads the file at that moment holds the mount, in every copy of it.
     let script = "busybox mount -t tmpfs tmpfs /v/inner && echo made > /v/inner/file; \
                   while [ ! -e /v/inner/end ]; do busybox sleep 0.1; done; \
-                  busybox umount /v/inner; exec sleep 1000";
+                  until busybox umount /v/inner; do busybox sleep 0.05; done; exec sleep 1000";
     bed.create_pod(with_propagation(&bed, "makes", "Bidirectional", &folder, script)).await;
     bed.until_ready("makes").await;
     says("sees", "made").await;

@@ -5,7 +5,7 @@ use std::{path::Path, time::Duration};
 use fake_cri::Script;
 use k8s_openapi::api::core::v1::PodStatus;
 use kube::api::{Patch, PatchParams};
-use kubelet::{GoDuration, Settings};
+use kubelet::{GoDuration, MemoryKills, Settings};
 use serde_json::{Value, json};
 
 use crate::support::{NODE, World};
@@ -325,12 +325,30 @@ async fn a_node_that_is_cordoned_says_so_and_so_it_does_when_it_takes_pods_again
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_node_whose_cgroups_are_of_the_old_kind_is_warned_of_it() {
+    let v1 = "30 1 0:1 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n";
+    let v2 = "30 1 0:1 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
+    for (mounts, wanted) in [(v1, 1), (v2, 0)] {
+        let folder = tempfile::tempdir().unwrap();
+        let proc = folder.path().to_owned();
+        put_memory(&proc, 4000);
+        std::fs::create_dir(proc.join("self")).unwrap();
+        std::fs::write(proc.join("self/mountinfo"), mounts).unwrap();
+        let world = World::configured(move |it| it.proc.clone_from(&proc)).await;
+        world.until_event("Starting", "Starting kubelet.").await;
+        world.pass(SECOND).await;
+        assert_eq!(world.told("CgroupV1").await, wanted, "{mounts}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_node_tells_when_the_kernel_kills_for_the_whole_machine() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("kmsg");
     nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
     let mut log = std::fs::OpenOptions::new().read(true).write(true).open(&path).unwrap();
-    let world = World::configured(move |it| it.kernel_log = Some(path.clone())).await;
+    let world =
+        World::configured(move |it| it.memory_kills = Some(MemoryKills::Log(path.clone()))).await;
     let summary = |place: &str, pid: u32| {
         format!(
             "6,2,2,-;oom-kill:constraint=X,nodemask=(null),cpuset=/,mems_allowed=0,{place},task_memcg=/a,task=stress,pid={pid},uid=0\n"

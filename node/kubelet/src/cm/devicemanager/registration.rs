@@ -14,7 +14,7 @@ use tonic::{Request, Response, Status, async_trait};
 use tracing::debug;
 
 use super::DeviceManager;
-use crate::{cm::requests, plugins::Handler};
+use crate::{cm::requests, paths::make_private, plugins::Handler};
 
 const SOCKET: &str = "kubelet.sock";
 
@@ -24,7 +24,7 @@ impl DeviceManager {
     /// Listens for plugins. Sockets of an earlier run are removed, which is how plugins learn that they
     /// have to register again.
     pub(crate) fn serve(self: &Arc<Self>) -> io::Result<()> {
-        fs::create_dir_all(&self.folder)?;
+        make_private(&self.folder)?;
         for entry in fs::read_dir(&self.folder)?.flatten() {
             if entry.file_type().is_ok_and(|it| it.is_socket()) {
                 drop(fs::remove_file(entry.path()));

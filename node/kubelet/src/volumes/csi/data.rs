@@ -5,6 +5,7 @@
 use std::{collections::BTreeMap, fs, io, path::Path};
 
 use super::{CsiVolume, Key, volume};
+use crate::paths::make_private;
 
 pub(super) const FILE: &str = "vol_data.json";
 
@@ -37,7 +38,7 @@ impl Data {
 
     /// Writes the file of `folder`, whole or not at all.
     pub(super) fn save(&self, folder: &Path) -> io::Result<()> {
-        fs::create_dir_all(folder)?;
+        make_private(folder)?;
         let temporary = folder.join(format!("{FILE}.tmp"));
         fs::write(&temporary, serde_json::to_vec(&self.0)?)?;
         fs::rename(temporary, folder.join(FILE))

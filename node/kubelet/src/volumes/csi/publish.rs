@@ -27,8 +27,9 @@ use super::{
 };
 use crate::{
     objects::Objects,
+    paths::make_private,
     pod::PodExt,
-    volumes::{MountVolumeError, ownership::Group, tokens::Tokens},
+    volumes::{MountVolumeError, ownership::Group, progress, tokens::Tokens},
 };
 
 /// A volume that could not be had.
@@ -189,7 +190,9 @@ impl Csi {
         if let Some(group) = job.group
             && fs_group::applies(job.volume, policy, job.capabilities.sets_group)
         {
-            apply_group(group, &target.path).await.map_err(|error| {
+            let owner = (job.needs.pod, &self.recorder);
+            let given = progress::apply(group, &target.path, &target.path, owner, ()).await;
+            given.map_err(|error| {
                 failed(step, format!("applyFSGroup failed for vol {}: {error}", job.volume.handle))
             })?;
         }
@@ -197,7 +200,7 @@ impl Csi {
     }
 
     fn record(&self, volume: &CsiVolume, target: &Target) -> io::Result<()> {
-        let make_parent = |path: &Path| path.parent().map_or(Ok(()), fs::create_dir_all);
+        let make_parent = |path: &Path| path.parent().map_or(Ok(()), make_private);
         if !target.is_block {
             return Data::published(volume, &self.node_name).save(&target.record);
         }
@@ -218,7 +221,7 @@ impl Csi {
         let step = if volume.is_block { STAGE_BLOCK } else { STAGE };
         let request = job.stage_request(step, place).await.map_err(|it| (it, true))?;
         let make = || {
-            fs::create_dir_all(&place.path)?;
+            make_private(&place.path)?;
             Data::staged(volume).save(&place.data)
         };
         make().map_err(|error| (of_file(step, &place.path)(error), true))?;
@@ -372,12 +375,6 @@ fn check_lifecycle(volume: &CsiVolume, object: Option<&CSIDriver>) -> Result<(),
             ))
         }
     }
-}
-
-async fn apply_group(group: Group, path: &Path) -> io::Result<()> {
-    let path = path.to_owned();
-    let work = tokio::task::spawn_blocking(move || group.apply(&path));
-    work.await.unwrap_or_else(|error| Err(io::Error::other(error)))
 }
 
 #[cfg(test)]
