@@ -82,10 +82,13 @@ impl PodWorkers {
         match existing {
             Some(inbox) => {
                 let allocated = self.context.allocations.applied_to(&pod);
-                let is_changed = is_news || !is_as_before(&inbox.desired(), &pod);
+                let is_changed = !is_as_before(&inbox.desired(), &pod);
                 inbox.put_pod(pod, allocated);
                 // A worker that hears its own words has nothing to look at.
                 if is_changed {
+                    // Files may tell of its labels, annotations and resources.
+                    inbox.set_volumes_due();
+                } else if is_news {
                     inbox.notify();
                 }
             }

@@ -1,14 +1,15 @@
 //! Carries out a plan: kills, makes the sandbox, starts containers.
 //!
 //! What can be done side by side is: while the runtime sets up the sandbox, volumes are made and
-//! images are looked at or pulled. Containers start in their order, each as soon as its image is there;
-//! images that come later are pulled on meanwhile.
+//! images are looked at or pulled; after a sandbox or a volume could not be had, images wait for them.
+//! Containers start in their order, each as soon as its image is there; images that come later are
+//! pulled on meanwhile.
 
 use std::{fs, sync::Arc, time::Duration};
 
 use api_cri::v1;
 use k8s_openapi::api::core::v1::{Container, Pod};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::{
     container::{Making, StartError},
@@ -49,13 +50,17 @@ fn has_hook(container: &Container) -> bool {
     container.lifecycle.as_ref().is_some_and(|it| it.post_start.is_some())
 }
 
-/// Sees to an image, and tells whoever waits for it.
+/// Sees to an image when it `is_wanted`, and tells whoever waits for it.
 async fn pull(
     context: Arc<Context>,
     pod: &Pod,
     container: Container,
+    mut is_wanted: watch::Receiver<bool>,
     there: oneshot::Sender<Result<v1::Image, ImageError>>,
 ) {
+    if is_wanted.wait_for(|it| *it).await.is_err() {
+        return;
+    }
     let begun = context.timelines.begin();
     let image = context.images.ensure(pod, &container, &context.objects).await;
     let step = begun.ended(Phase::Image).of(&container.name);
@@ -126,14 +131,17 @@ impl Worker {
             return is_done && (!is_resizing || self.finish_resize(pod));
         }
         let (mut pulls, mut wanted) = (Vec::new(), Vec::new());
+        // After a failure nobody is told of images again that no container may come to need.
+        let (want_images, is_wanted) = watch::channel(!self.has_failed());
         for start in &plan.start {
             let Some((_, container)) = pod.find_container(&start.name) else { continue };
             let (there, image) = oneshot::channel();
-            pulls.push(Box::pin(pull(self.context.clone(), pod, container.clone(), there)));
+            let (context, is_wanted) = (self.context.clone(), is_wanted.clone());
+            pulls.push(Box::pin(pull(context, pod, container.clone(), is_wanted, there)));
             wanted.push(Wanted { start, container, image });
         }
         // Large ones are kept off the stack.
-        let starting = Box::pin(self.start_all(pod, plan, wanted, observed));
+        let starting = Box::pin(self.start_all(pod, plan, wanted, observed, want_images));
         let (is_done, _) = tokio::join!(starting, futures::future::join_all(pulls));
         is_done && (!is_resizing || self.finish_resize(pod))
     }
@@ -144,10 +152,12 @@ impl Worker {
         plan: &Plan,
         wanted: Vec<Wanted<'_>>,
         observed: &RuntimePod,
+        want_images: watch::Sender<bool>,
     ) -> bool {
         let Some(prepared) = self.prepare(pod, plan.create_sandbox, observed).await else {
             return false;
         };
+        want_images.send_replace(true);
         let is_first = plan.create_sandbox.is_some() && observed.sandboxes.is_empty();
         let (count, mut ids, mut is_told) = (wanted.len(), Vec::new(), false);
         for Wanted { start, container, mut image } in wanted {

@@ -326,6 +326,11 @@ impl Worker {
         None
     }
 
+    /// Whether what was tried last did not work.
+    pub(super) fn has_failed(&self) -> bool {
+        self.retry > FIRST_RETRY
+    }
+
     /// A container was not started: it waits until this date, or for as long as is due after its
     /// failures.
     pub(super) fn hold_container(

@@ -84,6 +84,10 @@ impl Server {
     }
 }
 
-fn list(items: Vec<Value>) -> Value {
+/// The type of its items is not told again.
+fn list(mut items: Vec<Value>) -> Value {
+    for item in items.iter_mut().filter_map(Value::as_object_mut) {
+        item.retain(|name, _| !matches!(name.as_str(), "kind" | "apiVersion"));
+    }
     json!({ "kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items })
 }

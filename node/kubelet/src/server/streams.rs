@@ -145,7 +145,8 @@ impl Server {
         let container_id = running.map(|it| it.id.clone());
         if parts[0] == "attach" {
             let container_id = container_id.ok_or_else(|| {
-                let message = format!("container {container} not found in pod {}", pod.full_name());
+                let name = pod.name();
+                let message = format!("container {container} not found in pod {name}_{namespace}");
                 refuse(StatusCode::INTERNAL_SERVER_ERROR, message)
             })?;
             // A terminal is the container's, whatever the caller says.

@@ -1,8 +1,12 @@
 //! What containers are told, and what they are shown of it.
 
+use std::time::Duration;
+
 use serde_json::json;
 
-use super::{pod, support, support::World};
+use super::{SECOND, pod, support, support::World};
+
+const MINUTE: Duration = Duration::from_secs(60);
 
 #[tokio::test(start_paused = true)]
 async fn an_optional_reference_may_miss_and_another_holds_the_container_back() {
@@ -33,6 +37,25 @@ async fn a_resolv_conf_that_is_not_there_is_told_and_not_taken_as_empty() {
     let message = "Failed to create pod sandbox: could not open resolv conf \"/nonexistent/resolv.conf\": No such file or directory (os error 2)";
     world.until_event("FailedCreatePodSandBox", message).await;
     assert_eq!(world.runtime.count("RunPodSandbox", "p"), 0);
+    world.pass(MINUTE).await;
+    assert!(world.told("FailedCreatePodSandBox").await > 3);
+    assert!(world.told("Pulled").await <= 1, "no container comes to need the image");
+}
+
+#[tokio::test(start_paused = true)]
+async fn labels_that_change_are_in_a_pods_files_at_once() {
+    let world = World::new().await;
+    let field = json!({ "fieldPath": "metadata.labels" });
+    let items = json!([{ "path": "labels", "fieldRef": field }]);
+    let spec = json!({
+        "containers": [{ "name": "c", "image": "i:1", "volumeMounts": [{ "name": "v", "mountPath": "/v" }] }],
+        "volumes": [{ "name": "v", "downwardAPI": { "items": items } }],
+    });
+    world.create(pod("p", spec)).await;
+    world.until("p", support::is_ready).await;
+    world.patch("p", json!({ "metadata": { "labels": { "colour": "red" } } })).await;
+    world.pass(SECOND).await;
+    assert_eq!(world.volume_file("downward-api/v/labels"), "colour=\"red\"");
 }
 
 #[tokio::test(start_paused = true)]
