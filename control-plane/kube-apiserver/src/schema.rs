@@ -72,6 +72,8 @@ pub(crate) struct Field {
     pub(crate) is_always_there: bool,
     /// Nothing in it is as good as no such field.
     pub(crate) is_left_out_empty: bool,
+    /// What an element of a list has in its key where it does not say it.
+    pub(crate) default: Option<Box<Value>>,
 }
 
 /// The file that `examples/generate-openapi.rs` writes.
@@ -141,7 +143,8 @@ fn object(name: &str, schema: &Value) -> Object {
             !required.iter().any(|it| it == field) && empty::is_left_out(type_name, field, &shape);
         let merge = merge_keys::find(type_name, field);
         let is_always_there = merge_keys::is_always_there(type_name, field);
-        (field.clone(), Field { shape, merge, is_always_there, is_left_out_empty })
+        let default = merge_keys::key_default(type_name, field);
+        (field.clone(), Field { shape, merge, is_always_there, is_left_out_empty, default })
     });
     Object {
         name: type_name.into(),

@@ -80,14 +80,14 @@ fn prune(object: &mut Value, previous: &FieldSet, claimed: &FieldSet, kind: &Kin
     let all = |object: &Value| typed::ensured(&typed::fields_of(object, kind), kind);
     let (previous, claimed) = (typed::ensured(previous, kind), typed::ensured(claimed, kind));
     let mut without = object.clone();
-    typed::remove(&mut without, &previous);
+    typed::remove(&mut without, &previous, kind);
     let before = all(object);
     // Back comes what someone claims, and with it what holds it.
     let mut kept = all(&without);
     kept.union(&claimed);
     let mut left = object.clone();
-    typed::remove(&mut left, &before.without(&kept));
+    typed::remove(&mut left, &before.without(&kept), kind);
     // And back comes what the owner never had.
     let gone = before.without(&all(&left)).within(&previous);
-    typed::remove(object, &gone);
+    typed::remove(object, &gone, kind);
 }

@@ -95,15 +95,20 @@ impl Kind {
     }
 }
 
-/// Keys that upstream's types give a default (a port without a protocol is a TCP one).
-fn key_default(key: &str) -> Option<Value> {
-    (key == "protocol").then(|| "TCP".into())
+/// What an element has under one of the list's keys: its own value, or the default of its type.
+fn key_value(item: &Value, key: &str, kind: &Kind) -> Option<Value> {
+    let own = item.get(key).filter(|it| !it.is_null());
+    own.cloned().or_else(|| {
+        let Kind::Keyed(_, inner) = kind else { return None };
+        inner.object()?.fields.get(key)?.default.as_deref().cloned()
+    })
 }
 
-/// The path element of an element of a keyed list.
-fn key_of(item: &Value, keys: &[&str]) -> String {
+/// The path element of an element of a list of this kind.
+fn key_of(item: &Value, kind: &Kind) -> String {
+    let Kind::Keyed(keys, _) = kind else { return format!("v:{item}") };
     let pairs = keys.iter().filter_map(|key| {
-        let value = item.get(*key).cloned().or_else(|| key_default(key))?;
+        let value = key_value(item, key, kind)?;
         Some(((*key).to_owned(), value))
     });
     format!("k:{}", Value::Object(pairs.collect::<Map<_, _>>()))
@@ -130,9 +135,9 @@ pub(crate) fn fields_of(value: &Value, kind: &Kind) -> FieldSet {
                 }
             }
         }
-        (Kind::Keyed(keys, _), Value::Array(items)) => {
+        (Kind::Keyed(..), Value::Array(items)) => {
             for item in items {
-                element(&mut set, key_of(item, keys), || fields_of(item, &kind.child("")));
+                element(&mut set, key_of(item, kind), || fields_of(item, &kind.child("")));
             }
         }
         (Kind::Set, Value::Array(items)) => {
@@ -156,14 +161,13 @@ fn element(set: &mut FieldSet, name: String, fields: impl FnOnce() -> FieldSet) 
     set.below.insert(name, found);
 }
 
-fn matches(item: &Value, element: &str) -> bool {
+/// Whether it is that element of a list of this kind.
+fn matches(item: &Value, element: &str, kind: &Kind) -> bool {
     match element.split_once(':') {
         Some(("k", keys)) => {
             let keys: Value = serde_json::from_str(keys).unwrap_or_default();
             keys.as_object().is_some_and(|keys| {
-                keys.iter().all(|(key, value)| {
-                    item.get(key).cloned().or_else(|| key_default(key)).as_ref() == Some(value)
-                })
+                keys.iter().all(|(key, value)| key_value(item, key, kind).as_ref() == Some(value))
             })
         }
         Some(("v", value)) => serde_json::from_str::<Value>(value).is_ok_and(|it| it == *item),

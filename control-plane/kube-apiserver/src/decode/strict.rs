@@ -60,7 +60,13 @@ pub(crate) fn of_json_patch(body: &[u8]) -> Vec<String> {
         let field = |name: &str| {
             let shape = if name == "value" { Shape::Any } else { Shape::String };
             let merge = Merge::default();
-            let field = Field { shape, merge, is_always_there: false, is_left_out_empty: false };
+            let field = Field {
+                shape,
+                merge,
+                is_always_there: false,
+                is_left_out_empty: false,
+                default: None,
+            };
             (name.to_owned(), field)
         };
         let fields = ["op", "path", "from", "value"].map(field).into_iter().collect();

@@ -22,6 +22,7 @@ fn add_common(object: &mut Object) {
         merge: Merge::default(),
         is_always_there: false,
         is_left_out_empty: false,
+        default: None,
     };
     object.fields.insert("apiVersion".into(), plain(Shape::String));
     object.fields.insert("kind".into(), plain(Shape::String));
@@ -54,7 +55,8 @@ fn field(name: &str, schema: &Value) -> Field {
     let is_atomic_map = schema["x-kubernetes-map-type"] == "atomic";
     let merge = Merge { list, is_atomic_map, ..Merge::default() };
     let shape = shape(name, schema);
-    Field { shape, merge, is_always_there: false, is_left_out_empty: false }
+    let default = schema.get("default").filter(|it| !it.is_null()).cloned().map(Box::new);
+    Field { shape, merge, is_always_there: false, is_left_out_empty: false, default }
 }
 
 /// Keys of list maps live as long as the process: there are few, and they are the same again when

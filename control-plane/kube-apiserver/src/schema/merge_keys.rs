@@ -219,6 +219,12 @@ pub(super) fn is_always_there(object: &str, field: &str) -> bool {
     }
 }
 
+/// See [`super::Field::default`]: a port without a protocol is a TCP one.
+pub(super) fn key_default(object: &str, field: &str) -> Option<Box<serde_json::Value>> {
+    let is_port = matches!(object, "ContainerPort" | "ServicePort");
+    (is_port && field == "protocol").then(|| Box::new("TCP".into()))
+}
+
 /// How a field of a type merges.
 pub(crate) fn find(object: &str, field: &str) -> Merge {
     let row = ROWS.iter().find(|it| it.object == object && it.field == field);

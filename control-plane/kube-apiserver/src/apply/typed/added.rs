@@ -61,10 +61,10 @@ fn whole(value: &Value, kind: &Kind, is_new: bool) -> Map<String, Value> {
         set.insert(".".to_owned(), Map::new().into());
     }
     match (kind, value) {
-        (Kind::Keyed(keys, _), Value::Array(items)) => {
+        (Kind::Keyed(..), Value::Array(items)) => {
             let inner = kind.child("");
             for item in items {
-                element(&mut set, key_of(item, keys), || whole(item, &inner, true));
+                element(&mut set, key_of(item, kind), || whole(item, &inner, true));
             }
         }
         (Kind::Set, Value::Array(items)) => {

@@ -34,7 +34,7 @@ fn walk(value: &Value, kind: &Kind, path: &mut Vec<String>, wrong: &mut Vec<Stri
             let inner = kind.child("");
             let mut seen = BTreeSet::new();
             for (index, item) in items.iter().enumerate() {
-                let name = key_of(item, keys);
+                let name = key_of(item, kind);
                 if name == "k:{}" {
                     wrong.push(format!("{}: element {index}: {}", shown(path), no_key(keys)));
                     continue;

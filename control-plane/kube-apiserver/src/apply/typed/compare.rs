@@ -40,8 +40,7 @@ fn between(old: Option<&Value>, new: Option<&Value>, kind: &Kind) -> Change {
         return leaf(old, new);
     }
     let mut change = match kind {
-        Kind::Keyed(keys, _) => elements(old, new, kind, |it| key_of(it, keys)),
-        Kind::Set => elements(old, new, kind, |it| format!("v:{it}")),
+        Kind::Keyed(..) | Kind::Set => elements(old, new, kind),
         _ => fields(old, new, kind),
     };
     change.set.is_member |= old.is_none();
@@ -108,18 +107,13 @@ pub(super) fn is_void(value: Option<&Value>) -> bool {
     }
 }
 
-fn elements(
-    old: Option<&Value>,
-    new: Option<&Value>,
-    kind: &Kind,
-    name: impl Fn(&Value) -> String,
-) -> Change {
+fn elements(old: Option<&Value>, new: Option<&Value>, kind: &Kind) -> Change {
     let mut all: BTreeMap<String, (Vec<&Value>, Vec<&Value>)> = BTreeMap::new();
     for item in items(old) {
-        all.entry(name(item)).or_default().0.push(item);
+        all.entry(key_of(item, kind)).or_default().0.push(item);
     }
     for item in items(new) {
-        all.entry(name(item)).or_default().1.push(item);
+        all.entry(key_of(item, kind)).or_default().1.push(item);
     }
     let kind = kind.child("");
     let mut change = Change::default();

@@ -19,9 +19,9 @@ pub(crate) fn merge(live: &mut Value, applied: &Value, kind: &Kind) {
                 }
             }
         }
-        (Kind::Keyed(keys, _), Value::Array(target), Value::Array(items)) => {
+        (Kind::Keyed(..), Value::Array(target), Value::Array(items)) => {
             let inner = kind.child("");
-            lists(target, items, |it| key_of(it, keys), |it, applied| merge(it, applied, &inner));
+            lists(target, items, |it| key_of(it, kind), |it, applied| merge(it, applied, &inner));
         }
         (Kind::Set, Value::Array(target), Value::Array(items)) => {
             lists(target, items, Value::to_string, |_, _| {});

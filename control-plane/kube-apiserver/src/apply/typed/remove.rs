@@ -20,7 +20,7 @@ pub(crate) fn ensured(set: &FieldSet, kind: &Kind) -> FieldSet {
 }
 
 /// Takes the members of a set out of a value, each with all that is in it. What is empty then goes, too.
-pub(crate) fn remove(value: &mut Value, set: &FieldSet) {
+pub(crate) fn remove(value: &mut Value, set: &FieldSet, kind: &Kind) {
     match value {
         Value::Object(fields) => {
             for (element, inner) in &set.below {
@@ -28,7 +28,7 @@ pub(crate) fn remove(value: &mut Value, set: &FieldSet) {
                 if inner.is_member {
                     fields.remove(name);
                 } else if let Some(current) = fields.get_mut(name) {
-                    remove(current, inner);
+                    remove(current, inner, &kind.child(name));
                     if is_hollow(current) {
                         fields.remove(name);
                     }
@@ -36,12 +36,13 @@ pub(crate) fn remove(value: &mut Value, set: &FieldSet) {
             }
         }
         Value::Array(items) => {
+            let child = kind.child("");
             for (element, inner) in &set.below {
                 if inner.is_member {
-                    items.retain(|it| !matches(it, element));
+                    items.retain(|it| !matches(it, element, kind));
                 } else {
-                    let found = items.iter_mut().filter(|it| matches(it, element));
-                    found.for_each(|it| remove(it, inner));
+                    let found = items.iter_mut().filter(|it| matches(it, element, kind));
+                    found.for_each(|it| remove(it, inner, &child));
                 }
             }
         }
