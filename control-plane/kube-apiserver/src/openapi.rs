@@ -8,6 +8,7 @@
 
 mod paths;
 pub(crate) mod protobuf;
+mod reduced;
 
 use std::{collections::BTreeSet, sync::LazyLock};
 
@@ -231,7 +232,7 @@ fn second(merged: &Merged) -> Value {
     let own = merged.catalog.all().iter().filter(|it| it.delegated.is_none());
     for resource in own.filter(|it| !merged.is_remote(&it.group, &it.version)) {
         if resource.custom.is_some() {
-            definitions.insert(schema_name(resource), custom_schema(resource));
+            definitions.insert(schema_name(resource), second_schema(resource));
         }
         paths::add_paths(&mut paths, resource, &schema_name(resource), "#/definitions/");
     }
@@ -361,12 +362,31 @@ const KIND: &str = "Kind is a string value representing the REST resource this o
     CamelCase. More info: \
     https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds";
 
+/// A custom resource's schema in the document of version 2. Where anything may be, nothing is named: its
+/// readers take what is named for all that there is.
+fn second_schema(resource: &Resource) -> Value {
+    let schema = resource.custom.as_ref().map(|it| it.schema.clone()).unwrap_or_default();
+    if reduced::is_open(&schema) {
+        let kind =
+            json!({ "group": resource.group, "version": resource.version, "kind": resource.kind });
+        return json!({ "type": "object", "x-kubernetes-group-version-kind": [kind] });
+    }
+    let mut schema = schema;
+    reduced::reduce(&mut schema);
+    with_common(schema, resource)
+}
+
 fn custom_schema(resource: &Resource) -> Value {
-    let custom = resource.custom.as_ref();
-    let mut schema = custom.map(|it| it.schema.clone()).unwrap_or_default();
+    let mut schema = resource.custom.as_ref().map(|it| it.schema.clone()).unwrap_or_default();
     if !schema.is_object() {
         schema = json!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true });
     }
+    with_common(schema, resource)
+}
+
+/// A custom resource's schema with what every object has.
+fn with_common(mut schema: Value, resource: &Resource) -> Value {
+    let custom = resource.custom.as_ref();
     let kind =
         json!({ "group": resource.group, "version": resource.version, "kind": resource.kind });
     schema["x-kubernetes-group-version-kind"] = json!([kind]);
