@@ -9,6 +9,7 @@
 //!
 //! Upstream: the controllers of k8s.io/apiextensions-apiserver.
 
+pub(crate) mod approval;
 mod ending;
 mod names;
 
@@ -31,8 +32,8 @@ const PLURAL: &str = "customresourcedefinitions";
 /// etcd takes 128 operations in a transaction.
 const PURGED_AT_ONCE: usize = 100;
 
-/// Fills in names and status; `catalog` has the names that others have.
-pub(crate) fn prepare(definition: &mut Value, now: &str, catalog: &Catalog) {
+/// Sets what is absent. Upstream: defaults.go of pkg/apis/apiextensions/v1.
+pub(crate) fn default(definition: &mut Value) {
     let kind = definition["spec"]["names"]["kind"].as_str().unwrap_or_default().to_owned();
     let names = &mut definition["spec"]["names"];
     if names["singular"].as_str().unwrap_or_default().is_empty() {
@@ -48,8 +49,14 @@ pub(crate) fn prepare(definition: &mut Value, now: &str, catalog: &Catalog) {
     if let Some(service) = service.filter(|it| it.is_object() && it["port"].is_null()) {
         service["port"] = 443.into();
     }
+}
+
+/// Fills in names and status; `catalog` has the names that others have.
+pub(crate) fn prepare(definition: &mut Value, now: &str, catalog: &Catalog) {
+    default(definition);
     store_version(definition);
     accept_names(definition, now, catalog);
+    approval::write(definition, now);
 }
 
 /// Gives the definition its names, and says so in its conditions.

@@ -13,7 +13,9 @@ use api_kube::labels;
 use resources::Quantity;
 use serde_json::{Map, Value, json};
 
-use crate::{resources::Resource, schema::structural::shaping, strategy::first_of};
+use crate::{
+    custom_resources, resources::Resource, schema::structural::shaping, strategy::first_of,
+};
 
 pub(crate) fn apply(resource: &Resource, object: &mut Value) {
     if let Some(custom) = &resource.custom {
@@ -52,6 +54,7 @@ pub(crate) fn apply(resource: &Resource, object: &mut Value) {
         ("", "limitranges") => limit_range(object),
         ("", "nodes") => node(object),
         ("apiregistration.k8s.io", _) => api_service(object),
+        ("apiextensions.k8s.io", _) => custom_resources::default(object),
         ("resource.k8s.io", "resourceclaims") => devices(at(object, "spec")),
         ("resource.k8s.io", "resourceclaimtemplates") => {
             devices(at(at(object, "spec"), "spec"));

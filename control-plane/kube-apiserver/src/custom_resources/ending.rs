@@ -4,6 +4,9 @@
 //! Where objects have finalizers, whoever takes the last of them ends the definition, too; what a
 //! server that stopped in between has left is ended by the next one.
 //!
+//! Deviation: while objects stay, the reason is `InstanceDeletionInProgress`. Upstream's controller tries
+//! for a minute at a time, and between two tries, mostly for milliseconds, it is `InstanceDeletionCheck`.
+//!
 //! Upstream: pkg/controller/finalizer/crd_finalizer.go of k8s.io/apiextensions-apiserver.
 
 use std::sync::Arc;
@@ -46,6 +49,7 @@ pub(crate) fn begin(resource: &Resource, definition: &mut Value, now: &str) {
 /// Deletes the objects of a definition that was marked, and ends it if none of them stays.
 pub(crate) async fn sweep(call: &Call, definition: &Value) -> Result<(), Status> {
     let (group, plural) = defined(definition);
+    tell_progress(&call.server, &group, &plural).await;
     let catalog = call.server.catalog();
     let served = catalog.all().iter().find(|it| it.custom.is_some() && it.is(&group, &plural));
     if let Some(resource) = served {
@@ -54,6 +58,29 @@ pub(crate) async fn sweep(call: &Call, definition: &Value) -> Result<(), Status>
     }
     finish(&call.server, &group, &plural).await;
     Ok(())
+}
+
+/// Says in a definition's conditions that its objects are being deleted.
+async fn tell_progress(server: &Server, group: &str, plural: &str) {
+    let key = registry::key(GROUP, PLURAL, "", &format!("{plural}.{group}"));
+    let Some(record) = server.store.get(&key) else { return };
+    let mut definition = registry::decode(&record);
+    let has_finalizer = definition["metadata"]["finalizers"]
+        .as_array()
+        .is_some_and(|all| all.iter().any(|it| it == FINALIZER));
+    if meta(&definition, "deletionTimestamp").is_empty() || !has_finalizer {
+        return;
+    }
+    let message = "CustomResource deletion is in progress";
+    let progress = terminating("True", "InstanceDeletionInProgress", message);
+    set_condition(&mut definition, progress, &timestamp(server.clock.now()));
+    let stored = registry::encode(&definition);
+    // Who was faster goes on with it.
+    if stored != record.value
+        && server.store.commit(Txn::update(&*key, record.mod_revision, stored)).await.is_ok()
+    {
+        server.learn_definitions();
+    }
 }
 
 /// Ends the definition of these objects if it is marked and none of them is left.
@@ -124,6 +151,7 @@ pub(crate) async fn finish_all(server: &Arc<Server>) {
             continue;
         }
         let (group, plural) = defined(&definition);
+        tell_progress(server, &group, &plural).await;
         delete_left(server, &group, &plural).await;
         finish(server, &group, &plural).await;
     }

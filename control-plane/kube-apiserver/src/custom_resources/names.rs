@@ -64,7 +64,10 @@ pub(super) fn judge(definition: &Value, catalog: &Catalog) -> Verdict {
 /// Writes a verdict down.
 pub(super) fn write(definition: &mut Value, verdict: Verdict, now: &str) {
     let is_established = is_true(definition, "Established");
-    let Verdict { accepted, conflict } = verdict;
+    let Verdict { mut accepted, conflict } = verdict;
+    for always in ["plural", "kind"] {
+        accepted.entry(always).or_insert_with(|| "".into());
+    }
     definition["status"]["acceptedNames"] = Value::Object(accepted);
     let is_accepted = conflict.is_none();
     let condition = match conflict {

@@ -6,18 +6,37 @@ use serde_json::{Value, json};
 use super::text::{age, name, since};
 use crate::resources::custom::Custom;
 
+/// What clients are told of the fields of every object.
+const NAME: &str = "Name must be unique within a namespace. Is required when creating resources, \
+    although some resources may allow a client to request the generation of an appropriate name \
+    automatically. Name is primarily intended for creation idempotence and configuration definition. \
+    Cannot be updated. More info: \
+    https://kubernetes.io/docs/concepts/overview/working-with-objects/names#names";
+const AGE: &str = "CreationTimestamp is a timestamp representing the server time when this object was \
+    created. It is not guaranteed to be set in happens-before order across separate operations. \
+    Clients may not set this value. It is represented in RFC3339 form and is in UTC.\n\nPopulated by \
+    the system. Read-only. Null for lists. More info: \
+    https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#metadata";
+
 pub(super) fn columns(custom: &Custom) -> Vec<Value> {
     let mut columns = vec![
-        json!({ "name": "Name", "type": "string", "format": "name", "description": "", "priority": 0 }),
+        json!({ "name": "Name", "type": "string", "format": "name", "description": NAME, "priority": 0 }),
     ];
     if custom.columns.is_empty() {
-        columns.push(json!({ "name": "Age", "type": "date", "format": "", "description": "", "priority": 0 }));
+        columns.push(json!({ "name": "Age", "type": "date", "format": "", "description": AGE, "priority": 0 }));
     }
     for column in &custom.columns {
+        let description = match column["description"].as_str().unwrap_or_default() {
+            "" => {
+                let path = column["jsonPath"].as_str().unwrap_or_default();
+                format!("Custom resource definition column (in JSONPath format): {path}")
+            }
+            own => own.to_owned(),
+        };
         columns.push(json!({
             "name": column["name"], "type": column["type"],
             "format": column["format"].as_str().unwrap_or_default(),
-            "description": column["description"].as_str().unwrap_or_default(),
+            "description": description,
             "priority": column["priority"].as_i64().unwrap_or_default(),
         }));
     }

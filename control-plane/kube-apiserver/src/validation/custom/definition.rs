@@ -11,9 +11,12 @@ use serde_json::Value;
 
 use super::super::{Faults, fields, items, text};
 use super::structure;
-use crate::{status::FieldError, table};
+use crate::{
+    custom_resources::approval::{self, Approval},
+    status::FieldError,
+    table,
+};
 
-const APPROVED: &str = "api-approved.kubernetes.io";
 /// Of a deprecation warning, in bytes.
 const LONGEST_WARNING: usize = 256;
 const MOST_SELECTABLE: usize = 8;
@@ -74,29 +77,16 @@ fn name_parts(faults: &mut Faults, names: &Value) {
 /// Kubernetes' own groups are for what its community has approved, or for who says that it has not.
 pub(in crate::validation) fn create(faults: &mut Faults, object: &Value) {
     check(faults, object, None);
-    let group = text(&object["spec"], "group");
-    let is_protected = ["k8s.io", "kubernetes.io"].iter().any(|it| {
-        group.strip_suffix(it).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-    });
-    if !is_protected {
-        return;
-    }
-    let field = format!("metadata.annotations[{APPROVED}]");
-    let see = "see https://github.com/kubernetes/enhancements/pull/1111";
-    let must = format!("protected groups must have approval annotation \"{APPROVED}\"");
-    match text(&object["metadata"]["annotations"], APPROVED) {
-        "" => faults.add(FieldError::required(field, format!("{must}, {see}"))),
-        value if value.starts_with("unapproved") || is_url(value) => {}
-        value => {
-            let either = "with either a URL or a reason starting with \"unapproved\"";
-            faults.invalid(field, value, format!("{must} {either}, {see}"));
+    let Some((approval, why)) = approval::of(object) else { return };
+    let field = format!("metadata.annotations[{}]", approval::ANNOTATION);
+    match approval {
+        Approval::Missing => faults.add(FieldError::required(field, why)),
+        Approval::Invalid => {
+            let value = text(&object["metadata"]["annotations"], approval::ANNOTATION);
+            faults.invalid(field, value, why);
         }
+        Approval::Bypassed | Approval::Approved => {}
     }
-}
-
-fn is_url(text: &str) -> bool {
-    let uri = text.parse::<http::Uri>().ok();
-    uri.is_some_and(|it| it.scheme().is_some() && it.host().is_some_and(|host| !host.is_empty()))
 }
 
 fn versions(faults: &mut Faults, spec: &Value, old: Option<&Value>) {
