@@ -13,13 +13,13 @@ use serde_saphyr::options::DuplicateKeyPolicy;
 
 use self::strict::{Faults, Lines};
 use crate::{
-    resources::{Resource, custom::Custom},
+    resources::{Resource, custom::Custom, meta},
     schema::{
         self, Object,
         check::{self, Check},
         structural::shaping,
     },
-    status::Status,
+    status::{FieldError, Status},
 };
 
 /// The limit on bodies (`MaxRequestBodyBytes`).
@@ -149,6 +149,7 @@ pub(crate) fn object(
     validation: FieldValidation,
 ) -> Result<(Value, Vec<String>), Status> {
     let Decoded { mut value, twice } = decoded;
+    check_custom_kind(resource, &value)?;
     identify(resource, &mut value)?;
     let Some(shape) = shape(resource) else { return Ok((value, Vec::new())) };
     let findings = findings(resource, &shape, &mut value, check::object);
@@ -279,11 +280,27 @@ fn own(custom: &Custom, value: &mut Value, check: Check) -> check::Findings {
     };
     let unknown = found.unknown.iter().map(|it| format!("metadata.{it}"));
     let mut unknown: Vec<String> = unknown.collect();
-    shaping::prune(value, custom.node(), &mut unknown);
+    let within = shaping::prune(value, custom.node(), &mut unknown);
+    shaping::make_whole(value);
     let wrong = found
         .wrong
-        .map(|it| it.replace("struct field ObjectMeta.", "struct field ObjectMeta.metadata."));
+        .map(|it| it.replace("struct field ObjectMeta.", "struct field ObjectMeta.metadata."))
+        .or(within);
     check::Findings { unknown, wrong }
+}
+
+/// The kind of a custom resource is a matter of its validation.
+fn check_custom_kind(resource: &Resource, value: &Value) -> Result<(), Status> {
+    let is_of_version = value["apiVersion"].as_str().is_none_or(|it| it == resource.api_version());
+    let Some(found) = value["kind"].as_str().filter(|it| !it.is_empty() && is_of_version) else {
+        return Ok(());
+    };
+    if resource.custom.is_none() || found == resource.kind {
+        return Ok(());
+    }
+    let fault = FieldError::invalid("kind", found, format!("must be {}", resource.kind));
+    let (kind, name) = (format!("{found}.{}", resource.group), meta(value, "name"));
+    Err(Status::invalid(&kind, name, &[fault]))
 }
 
 /// Checks what the body says that it is, and fills in what it does not say.
@@ -293,14 +310,16 @@ fn identify(resource: &Resource, value: &mut Value) -> Result<(), Status> {
         return Err(Status::bad_request(message));
     };
     let (api_version, kind) = (resource.api_version(), resource.kind.clone());
-    for (field, wanted) in [("apiVersion", &api_version), ("kind", &kind)] {
+    for (field, shown, wanted) in
+        [("apiVersion", "API version", &api_version), ("kind", "kind", &kind)]
+    {
         match fields.get(field).map(|it| it.as_str()) {
             None | Some(Some("")) => drop(fields.insert(field.into(), wanted.clone().into())),
             Some(Some(found)) if found == wanted => {}
             Some(found) => {
                 let found = found.unwrap_or_default();
                 return Err(Status::bad_request(format!(
-                    "the {field} in the data ({found}) does not match the expected {field} \
+                    "the {shown} in the data ({found}) does not match the expected {shown} \
                      ({wanted})"
                 )));
             }

@@ -7,6 +7,7 @@ mod clients;
 mod conversion;
 mod crud;
 mod custom;
+mod custom_forms;
 mod definitions;
 mod documentation;
 mod every_resource;

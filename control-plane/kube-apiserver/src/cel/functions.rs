@@ -240,6 +240,10 @@ fn own(
         ("first", [Value::List(all)]) => Ok(optional_of(all.first().cloned())),
         ("last", [Value::List(all)]) => Ok(optional_of(all.last().cloned())),
         ("optional.unwrap" | "unwrapOpt", [Value::List(all)]) => unwrapped(all, budget),
+        ("format.named", [Value::String(name)]) => {
+            let found = library::call(&format!("format.{name}"), None, Vec::new());
+            Ok(optional_of(found.ok()))
+        }
         ("optional.none", []) => Ok(optional_of(None)),
         ("optional.of", [it]) => Ok(optional_of(Some(it.clone()))),
         _ => return None,

@@ -245,5 +245,6 @@ pub(super) fn settle(resource: &Resource, custom: &Custom, object: &mut Value) {
     }
     object["apiVersion"] = version.into();
     shaping::prune(object, custom.node(), &mut Vec::new());
+    shaping::make_whole(object);
     shaping::default(object, custom.node());
 }

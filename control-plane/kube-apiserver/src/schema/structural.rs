@@ -98,14 +98,17 @@ impl Node {
             kind: text(&schema["type"]),
             format: text(&schema["format"]),
             is_nullable: flag("nullable"),
-            default: schema.get("default").filter(|it| !it.is_null()).cloned(),
+            default: schema.get("default").filter(|it| !it.is_null()).map(whole),
             fields: fields.map(|(name, it)| (name.clone(), Self::of(it))).collect(),
             others,
             items: boxed(&schema["items"]),
             required: texts(&schema["required"]),
             limits: limits(schema),
             pattern: schema["pattern"].as_str().map(Pattern::of),
-            choices: schema["enum"].as_array().filter(|it| !it.is_empty()).cloned(),
+            choices: schema["enum"]
+                .as_array()
+                .filter(|it| !it.is_empty())
+                .map(|it| it.iter().map(whole).collect()),
             all_of: all("allOf"),
             any_of: all("anyOf"),
             one_of: all("oneOf"),
@@ -143,6 +146,13 @@ impl Node {
     pub(crate) fn drops(&self, value: &Value) -> bool {
         value.is_null() && !self.is_nullable
     }
+}
+
+/// As objects have it.
+fn whole(value: &Value) -> Value {
+    let mut value = value.clone();
+    shaping::make_whole(&mut value);
+    value
 }
 
 fn limits(schema: &Value) -> Limits {

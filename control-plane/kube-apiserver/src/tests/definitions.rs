@@ -70,6 +70,9 @@ async fn a_definition_stays_until_the_last_of_its_objects_is_let_go() {
         json!(["customresourcecleanup.apiextensions.k8s.io"])
     );
     assert_eq!(condition(&marked, "Terminating")["reason"], "InstanceDeletionPending");
+    let ending = cluster.get(&place).await;
+    assert_eq!(condition(&ending, "Terminating")["status"], "True");
+    assert_eq!(condition(&ending, "Terminating")["reason"], "InstanceDeletionInProgress");
     let left = cluster.get(&path("widgets")).await;
     assert_eq!(left["items"].as_array().unwrap().len(), 1, "{left}");
     assert!(left["items"][0]["metadata"]["deletionTimestamp"].is_string());

@@ -106,22 +106,41 @@ pub(super) fn template(faults: &mut Faults, at: &str, metadata: &Value) {
     }
 }
 
+/// Of an object within another: any kind of name will do.
+pub(super) fn embedded(faults: &mut Faults, at: &str, metadata: &Value) {
+    let part = |field: &str| format!("{at}.{field}");
+    let prefix = text(metadata, "generateName");
+    faults.each(&part("generateName"), prefix, fields::path_segment(prefix));
+    let name = text(metadata, "name");
+    faults.each(&part("name"), name, fields::path_segment(name));
+    let namespace = text(metadata, "namespace");
+    if !namespace.is_empty() {
+        faults.each(&part("namespace"), namespace, fields::label(namespace));
+    }
+    general(faults, at, metadata);
+}
+
+/// What holds for the metadata of all objects.
+fn general(faults: &mut Faults, at: &str, metadata: &Value) {
+    fields::labels(faults, &format!("{at}.labels"), &metadata["labels"]);
+    annotations(faults, &format!("{at}.annotations"), &metadata["annotations"]);
+    for (index, finalizer) in items(metadata, "finalizers") {
+        let name = finalizer.as_str().unwrap_or_default();
+        faults.each(&format!("{at}.finalizers[{index}]"), name, fields::qualified_name(name));
+    }
+    owners(faults, &format!("{at}.ownerReferences"), metadata);
+}
+
 fn shared(faults: &mut Faults, resource: &Resource, metadata: &Value) {
     // Of these groups upstream looks at the general form alone.
     const GENERAL: [&str; 4] =
         ["apiextensions.k8s.io", "apiregistration.k8s.io", "coordination.k8s.io", "policy"];
     let is_general = resource.custom.is_some() || GENERAL.contains(&&*resource.group);
-    fields::labels(faults, "metadata.labels", &metadata["labels"]);
-    annotations(faults, "metadata.annotations", &metadata["annotations"]);
-    for (index, finalizer) in items(metadata, "finalizers") {
+    general(faults, "metadata", metadata);
+    for (index, finalizer) in items(metadata, "finalizers").filter(|_| !is_general) {
         let name = finalizer.as_str().unwrap_or_default();
-        let field = format!("metadata.finalizers[{index}]");
-        faults.each(&field, name, fields::qualified_name(name));
-        if !is_general {
-            kube_finalizer(faults, &field, name);
-        }
+        kube_finalizer(faults, &format!("metadata.finalizers[{index}]"), name);
     }
-    owners(faults, metadata);
 }
 
 pub(super) fn annotations(faults: &mut Faults, field: &str, annotations: &Value) {
@@ -136,24 +155,23 @@ pub(super) fn annotations(faults: &mut Faults, field: &str, annotations: &Value)
 }
 
 /// Upstream tells what is wrong with an owner without its place in the list.
-fn owners(faults: &mut Faults, metadata: &Value) {
-    const AT: &str = "metadata.ownerReferences";
+fn owners(faults: &mut Faults, at: &str, metadata: &Value) {
     let mut controller: Option<String> = None;
     for (_, owner) in items(metadata, "ownerReferences") {
         let version = text(owner, "apiVersion");
         let version = version.rsplit_once('/').map_or(version, |(_, it)| it);
         if version.is_empty() {
             let told = text(owner, "apiVersion");
-            faults.invalid(format!("{AT}.apiVersion"), told, "version must not be empty");
+            faults.invalid(format!("{at}.apiVersion"), told, "version must not be empty");
         }
         for field in ["kind", "name", "uid"] {
             if text(owner, field).is_empty() {
-                faults.invalid(format!("{AT}.{field}"), "", "must not be empty");
+                faults.invalid(format!("{at}.{field}"), "", "must not be empty");
             }
         }
         if owner["apiVersion"] == "v1" && owner["kind"] == "Event" {
             let why = "/v1, Kind=Event is disallowed from being an owner";
-            faults.invalid(AT, owner.clone(), why);
+            faults.invalid(at, owner.clone(), why);
         }
         if owner["controller"] != true {
             continue;
@@ -165,7 +183,7 @@ fn owners(faults: &mut Faults, metadata: &Value) {
                 let why = format!(
                     "Only one reference can have Controller set to true. Found \"true\" in references for {first} and {own}"
                 );
-                faults.invalid(AT, metadata["ownerReferences"].clone(), why);
+                faults.invalid(at, metadata["ownerReferences"].clone(), why);
             }
         }
     }

@@ -46,6 +46,9 @@ pub(crate) async fn update(call: &mut Call) -> Result<Answer, Status> {
         return Ok(Answer::Object(StatusCode::CREATED, bytes));
     }
     if meta(&object, "resourceVersion").is_empty() && !call.resource.unconditional_update {
+        if latest::found(call, &key).await?.is_none() {
+            return Err(Status::not_found(&call.resource.qualified(), &name));
+        }
         let error =
             FieldError::invalid("metadata.resourceVersion", 0, "must be specified for an update");
         return Err(Status::invalid(&call.resource.qualified_kind(), &name, &[error]));

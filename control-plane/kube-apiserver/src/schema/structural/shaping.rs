@@ -6,19 +6,23 @@
 use serde_json::{Map, Value};
 
 use super::{Node, Others};
-use crate::schema::{self, METADATA, check};
+use crate::{
+    schema::{self, METADATA, check},
+    status::FieldError,
+};
 
 /// Fields that belong to each object, whatever its schema says.
 const OF_EVERY_OBJECT: [&str; 3] = ["apiVersion", "kind", "metadata"];
 
 /// Removes what the schema does not have, and adds its path to `unknown`: first what no schema has, in
-/// order, then what no metadata of objects within has.
-pub(crate) fn prune(object: &mut Value, root: &Node, unknown: &mut Vec<String>) {
+/// order, then what no metadata of objects within has. Says what is wrong with such an object, if anything.
+pub(crate) fn prune(object: &mut Value, root: &Node, unknown: &mut Vec<String>) -> Option<String> {
     let mut gone = Gone::default();
     prune_at(object, root, true, &mut String::new(), &mut gone);
     gone.fields.sort();
     unknown.extend(gone.fields);
     unknown.extend(gone.metadata);
+    gone.wrong
 }
 
 /// Paths of what went.
@@ -26,6 +30,8 @@ pub(crate) fn prune(object: &mut Value, root: &Node, unknown: &mut Vec<String>) 
 struct Gone {
     fields: Vec<String>,
     metadata: Vec<String>,
+    /// The first value of a wrong type.
+    wrong: Option<String>,
 }
 
 fn prune_at(value: &mut Value, node: &Node, is_object: bool, path: &mut String, gone: &mut Gone) {
@@ -34,8 +40,8 @@ fn prune_at(value: &mut Value, node: &Node, is_object: bool, path: &mut String, 
             fields.retain(|name, value| {
                 if is_object && OF_EVERY_OBJECT.contains(&name.as_str()) {
                     // The outermost has a decoder of its own.
-                    if name == "metadata" && !path.is_empty() {
-                        prune_metadata(value, &join(path, name), gone);
+                    if !path.is_empty() {
+                        common(name, value, &join(path, name), gone);
                     }
                     return true;
                 }
@@ -66,11 +72,38 @@ fn prune_at(value: &mut Value, node: &Node, is_object: bool, path: &mut String, 
     }
 }
 
-fn prune_metadata(value: &mut Value, path: &str, gone: &mut Gone) {
-    let Some(shape) = schema::find(METADATA) else { return };
-    if value.is_object() {
-        let unknown = check::object(value, &shape).unknown;
-        gone.metadata.extend(unknown.iter().map(|it| join(path, it)));
+/// What an object within has in common with all objects.
+fn common(name: &str, value: &mut Value, path: &str, gone: &mut Gone) {
+    let given = value.clone();
+    let wrong = if name != "metadata" {
+        (!value.is_string()).then(|| "must be a string".to_owned())
+    } else if value.is_null() {
+        None
+    } else {
+        let Some(shape) = schema::find(METADATA) else { return };
+        let found = check::object(value, &shape);
+        gone.metadata.extend(found.unknown.iter().map(|it| join(path, it)));
+        found.wrong.map(|it| it.replace(" of type ObjectMeta", " of type v1.ObjectMeta"))
+    };
+    if let Some(why) = wrong.filter(|_| gone.wrong.is_none()) {
+        gone.wrong = Some(FieldError::invalid(path, given, why).to_string());
+    }
+}
+
+/// Whole numbers have no fraction, however they were written: `1.0` is stored and shown as `1`.
+pub(crate) fn make_whole(value: &mut Value) {
+    match value {
+        Value::Number(number) if number.is_f64() => {
+            let text = number.as_f64().unwrap_or_default().to_string();
+            if let Ok(whole) = text.parse::<i64>() {
+                *value = whole.into();
+            } else if let Ok(whole) = text.parse::<u64>() {
+                *value = whole.into();
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(make_whole),
+        Value::Object(fields) => fields.values_mut().for_each(make_whole),
+        _ => {}
     }
 }
 

@@ -1,10 +1,15 @@
-//! Objects within objects (`x-kubernetes-embedded-resource`): they say what they are.
+//! Objects within objects (`x-kubernetes-embedded-resource`): they say what they are, and their metadata
+//! is as that of all objects.
 //!
 //! Upstream: pkg/apiserver/schema/objectmeta of k8s.io/apiextensions-apiserver.
 
 use serde_json::Value;
 
-use crate::{schema::structural::Node, status::FieldError};
+use crate::{
+    schema::structural::Node,
+    status::FieldError,
+    validation::{Faults, fields, metadata},
+};
 
 pub(super) fn check(faults: &mut Vec<FieldError>, at: &str, node: &Node, value: &Value) {
     if node.is_embedded && value.is_object() {
@@ -34,23 +39,38 @@ pub(super) fn check(faults: &mut Vec<FieldError>, at: &str, node: &Node, value: 
 fn itself(faults: &mut Vec<FieldError>, at: &str, object: &Value) {
     for field in ["apiVersion", "kind"] {
         let path = format!("{at}.{field}");
-        match object.get(field) {
-            None => faults.push(FieldError::required(path, "must not be empty")),
-            Some(Value::String(text)) if text.is_empty() => {
-                faults.push(FieldError::invalid(path, "", "must not be empty"));
-            }
-            Some(Value::String(text)) if field == "apiVersion" && text.split('/').count() > 2 => {
-                let why = format!("unexpected GroupVersion string: {text}");
-                faults.push(FieldError::invalid(path, text.as_str(), why));
-            }
-            Some(Value::String(_)) => {}
+        let text = match object.get(field) {
+            None => "",
+            Some(Value::String(text)) => text,
             Some(other) => {
                 faults.push(FieldError::invalid(path, other.clone(), "must be a string"));
+                continue;
             }
+        };
+        if text.is_empty() {
+            faults.push(FieldError::required(path, ""));
+        } else if let Some(why) = form(field, text) {
+            faults.push(FieldError::invalid(path, text, why));
         }
     }
-    if object.get("metadata").is_some_and(|it| !it.is_object()) {
+    let metadata = &object["metadata"];
+    if metadata.is_object() {
+        let mut found = Faults::default();
+        metadata::embedded(&mut found, &format!("{at}.metadata"), metadata);
+        faults.append(&mut found.found);
+    } else if !metadata.is_null() {
         let path = format!("{at}.metadata");
-        faults.push(FieldError::invalid(path, object["metadata"].clone(), "must be an object"));
+        faults.push(FieldError::invalid(path, metadata.clone(), "must be an object"));
     }
+}
+
+/// What is wrong with the form of a version or of a kind.
+fn form(field: &str, text: &str) -> Option<String> {
+    if field == "apiVersion" {
+        let is_wrong = text.split('/').count() > 2;
+        return is_wrong.then(|| format!("unexpected GroupVersion string: {text}"));
+    }
+    let wrong = fields::label_1035(&text.to_lowercase());
+    let why = "may have mixed case, but should otherwise match";
+    (!wrong.is_empty()).then(|| format!("{why}: {}", wrong.join(",")))
 }
