@@ -33,6 +33,7 @@ mod stop_signal;
 mod storage;
 mod usage;
 mod volumes;
+mod webhook_client;
 mod workloads;
 
 pub(crate) use self::custom::{formats, rules};
@@ -160,6 +161,21 @@ pub(crate) fn update(resource: &Resource, part: Part, old: &Value, new: &Value) 
         }
     }
     faults.found
+}
+
+/// Labels or annotations that a program has changed; upstream speaks of a field `annotation`.
+pub(crate) fn converted(field: &str, value: &Value) -> Result<(), String> {
+    let mut faults = Faults::default();
+    match field {
+        "labels" => fields::labels(&mut faults, "metadata.labels", value),
+        _ => metadata::annotations(&mut faults, "metadata.annotation", value),
+    }
+    let all: Vec<String> = faults.found.iter().map(ToString::to_string).collect();
+    match all.as_slice() {
+        [] => Ok(()),
+        [one] => Err(one.clone()),
+        many => Err(format!("[{}]", many.join(", "))),
+    }
 }
 
 /// Why an address cannot be an endpoint of a Service.

@@ -20,6 +20,7 @@ use crate::{
     schema::structural::shaping,
     server::Server,
     status::Status,
+    validation,
 };
 
 /// Upstream's limit for a conversion.
@@ -109,15 +110,17 @@ async fn convert(
     server: &Server,
     resource: &Resource,
     custom: &Custom,
-    objects: Vec<Value>,
+    objects: Objects,
     to: &str,
 ) -> Result<Vec<Value>, Status> {
+    let is_list = matches!(objects, Objects::List(_));
+    let (Objects::List(objects) | Objects::One(objects)) = objects;
     let Some(webhook) = &custom.webhook else {
         return Ok(objects.into_iter().map(|it| renamed(it, to)).collect());
     };
     let sent: Vec<Value> = objects.iter().filter(|it| it["apiVersion"] != to).cloned().collect();
     let Some(first) = sent.first() else { return Ok(objects) };
-    let list = if objects.len() > 1 { "List" } else { "" };
+    let list = if is_list { "List" } else { "" };
     let kind = format!(
         "{}, Kind={}{list}",
         first["apiVersion"].as_str().unwrap_or_default(),
@@ -135,17 +138,49 @@ async fn convert(
     }
     let mut converted = Vec::with_capacity(objects.len());
     let mut answered = answered.into_iter();
-    for (index, object) in objects.into_iter().enumerate() {
+    let mut place = 0;
+    for object in objects {
         if object["apiVersion"] == to {
             converted.push(object);
         } else if let Some(answer) = answered.next() {
-            let settled = settled(&object, answer, to).map_err(|why| {
-                failed(format!("returned invalid converted object at index {index}: {why}"))
-            });
-            converted.push(settled?);
+            // Upstream counts on before it looks.
+            place += 1;
+            let settled = settled(&object, answer, to);
+            let told = |why: Invalid| failed(why.told(is_list.then_some(place)));
+            converted.push(settled.map_err(told)?);
         }
     }
     Ok(converted)
+}
+
+/// Objects that were asked for as a list, or one alone.
+enum Objects {
+    List(Vec<Value>),
+    One(Vec<Value>),
+}
+
+/// What is wrong with an object that came back.
+enum Invalid {
+    Type(String),
+    Object(String),
+    Metadata(String),
+}
+
+impl Invalid {
+    /// `place` is that in a list.
+    fn told(&self, place: Option<usize>) -> String {
+        match (self, place) {
+            (Self::Type(why) | Self::Object(why), Some(at)) => {
+                format!("returned invalid converted object at index {at}: {why}")
+            }
+            (Self::Metadata(why), Some(at)) => {
+                format!("returned invalid metadata in object at index {at}: {why}")
+            }
+            (Self::Type(why), None) => format!("returned invalid object at index 0: {why}"),
+            (Self::Object(why), None) => format!("returned invalid object: {why}"),
+            (Self::Metadata(why), None) => format!("returned invalid metadata: {why}"),
+        }
+    }
 }
 
 /// The same object under the name of another version.
@@ -155,42 +190,67 @@ fn renamed(mut object: Value, to: &str) -> Value {
 }
 
 /// What the webhook answered, as the object that it was asked about.
-fn settled(object: &Value, mut answer: Value, to: &str) -> Result<Value, String> {
-    let found = answer["apiVersion"].as_str().unwrap_or_default();
-    if found != to {
-        return Err(format!("invalid groupVersion (expected {to}, received {found})"));
-    }
+fn settled(object: &Value, mut answer: Value, to: &str) -> Result<Value, Invalid> {
     let text = |it: &Value| it.as_str().unwrap_or_default().to_owned();
-    let same = |what: &str, before: &Value, after: &Value| {
-        let (before, after) = (text(before), text(after));
-        if before == after {
-            return Ok(());
-        }
-        Err(format!("must have the same {what}: {before} != {after}"))
+    let typed = |what: &str, wanted: &str, found: &Value| {
+        let found = text(found);
+        let why = || format!("invalid {what} (expected {wanted}, received {found})");
+        if found == wanted { Ok(()) } else { Err(Invalid::Type(why())) }
     };
-    same("kind", &object["kind"], &answer["kind"])?;
-    if !answer["metadata"].is_object() {
-        return Err("missing metadata in converted object".to_owned());
-    }
+    typed("groupVersion", to, &answer["apiVersion"])?;
+    typed("kind", &text(&object["kind"]), &answer["kind"])?;
     for (what, field) in [("name", "name"), ("namespace", "namespace"), ("UID", "uid")] {
-        same(what, &object["metadata"][field], &answer["metadata"][field])?;
+        let [before, after] = [object, &answer].map(|it| text(&it["metadata"][field]));
+        if before != after {
+            let why = format!("must have the same {what}: {before} != {after}");
+            return Err(Invalid::Object(why));
+        }
     }
-    let mut metadata = object["metadata"].clone();
+    answer["metadata"] =
+        metadata(&object["metadata"], &answer["metadata"]).map_err(Invalid::Metadata)?;
+    Ok(answer)
+}
+
+/// Metadata with the labels and annotations of an answer's.
+fn metadata(before: &Value, answered: &Value) -> Result<Value, String> {
+    let mut metadata = before.clone();
     for field in ["labels", "annotations"] {
-        let wanted = answer["metadata"][field].clone();
-        let is_texts = wanted.as_object().is_none_or(|it| it.values().all(Value::is_string));
-        if !is_texts || !(wanted.is_object() || wanted.is_null()) {
-            return Err(format!("invalid metadata.{field} in converted object"));
+        let wanted = &answered[field];
+        let shape =
+            || format!("invalid metadata.{field} of type {} in converted object", go(wanted));
+        let wanted = match wanted {
+            Value::Null => None,
+            Value::Object(fields) => Some(fields).filter(|it| !it.is_empty()),
+            _ => return Err(shape()),
+        };
+        if let Some((name, odd)) = wanted.into_iter().flatten().find(|(_, it)| !it.is_string()) {
+            let odd = go(odd);
+            return Err(format!(
+                "metadata.{field}[{name}] must be a string, but is {odd} in converted object"
+            ));
+        }
+        if before[field].as_object() != wanted {
+            validation::converted(field, &answered[field])?;
         }
         if let Some(fields) = metadata.as_object_mut() {
             fields.remove(field);
-        }
-        if wanted.as_object().is_some_and(|it| !it.is_empty()) {
-            metadata[field] = wanted;
+            fields.extend(wanted.map(|it| (field.to_owned(), it.clone().into())));
         }
     }
-    answer["metadata"] = metadata;
-    Ok(answer)
+    Ok(metadata)
+}
+
+/// The type as which Go reads it.
+fn go(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "<nil>",
+        Value::Bool(_) => "bool",
+        Value::Number(number) if number.is_f64() => "float64",
+        Value::Number(_) => "int64",
+        Value::String(_) => "string",
+        Value::Array(_) => "[]interface {}",
+        Value::Object(_) => "map[string]interface {}",
+    }
 }
 
 /// Whether a stored object has to be asked for before it can be shown.
@@ -198,13 +258,24 @@ pub(crate) fn needs_webhook(resource: &Resource) -> bool {
     resource.custom.as_ref().is_some_and(|it| it.webhook.is_some())
 }
 
-/// Stored objects in the version of the resource.
+/// A list of stored objects in the version of the resource.
 pub(crate) async fn read(
     server: &Server,
     resource: &Resource,
     objects: Vec<Value>,
 ) -> Result<Vec<Value>, Status> {
-    let Some(custom) = &resource.custom else { return Ok(objects) };
+    shown(server, resource, Objects::List(objects)).await
+}
+
+async fn shown(
+    server: &Server,
+    resource: &Resource,
+    objects: Objects,
+) -> Result<Vec<Value>, Status> {
+    let Some(custom) = &resource.custom else {
+        let (Objects::List(objects) | Objects::One(objects)) = objects;
+        return Ok(objects);
+    };
     let to = resource.api_version();
     let mut converted = convert(server, resource, custom, objects, &to).await?;
     converted.iter_mut().for_each(|it| settle(resource, custom, it));
@@ -220,7 +291,7 @@ pub(crate) async fn read_one(
     if resource.custom.is_none() {
         return Ok(object);
     }
-    let mut all = read(server, resource, vec![object]).await?;
+    let mut all = shown(server, resource, Objects::One(vec![object])).await?;
     all.pop().ok_or_else(|| Status::internal("no object was converted"))
 }
 
@@ -231,7 +302,7 @@ pub(crate) async fn stored<'a>(
     object: &'a Value,
 ) -> Result<Cow<'a, Value>, Status> {
     let Some(custom) = &resource.custom else { return Ok(Cow::Borrowed(object)) };
-    let objects = vec![object.clone()];
+    let objects = Objects::One(vec![object.clone()]);
     let mut all = convert(server, resource, custom, objects, &custom.stored).await?;
     all.pop().map(Cow::Owned).ok_or_else(|| Status::internal("no object was converted"))
 }

@@ -250,7 +250,7 @@ async fn what_comes_back_has_to_be_the_same_objects() {
     };
     let start = "conversion webhook for stable.example.com/v1, Kind=Host ";
     let told = |change: Change, why: String| (change, why);
-    let invalid = |why: &str| format!("{start}returned invalid converted object at index 0: {why}");
+    let invalid = |why: &str| format!("{start}returned invalid {why}");
     let cases: Vec<(Change, String)> = vec![
         told(
             |_| json!({"result": {"status": "Failure", "message": "no idea"}}),
@@ -264,7 +264,7 @@ async fn what_comes_back_has_to_be_the_same_objects() {
         told(
             |asked| json!({"result": {"status": "Success"}, "convertedObjects": asked["objects"]}),
             invalid(
-                "invalid groupVersion (expected stable.example.com/v2, received \
+                "object at index 0: invalid groupVersion (expected stable.example.com/v2, received \
                      stable.example.com/v1)",
             ),
         ),
@@ -280,15 +280,37 @@ async fn what_comes_back_has_to_be_the_same_objects() {
         );
     }
     for (change, why) in [
-        (of(|it| it["metadata"]["name"] = "z".into()), "must have the same name: a != z"),
-        (of(|it| it["kind"] = "Guest".into()), "must have the same kind: Host != Guest"),
-        (of(|it| it["metadata"] = Value::Null), "missing metadata in converted object"),
+        (of(|it| it["metadata"]["name"] = "z".into()), "object: must have the same name: a != z"),
+        (
+            of(|it| it["kind"] = "Guest".into()),
+            "object at index 0: invalid kind (expected Host, received Guest)",
+        ),
+        (of(|it| it["metadata"] = Value::Null), "object: must have the same name: a != "),
+        (
+            of(|it| it["metadata"]["labels"] = json!({"a": "b c"})),
+            "metadata: metadata.labels: Invalid value: \"b c\": a valid label must be an empty string \
+             or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an \
+             alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for \
+             validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')",
+        ),
+        (
+            of(|it| it["metadata"]["labels"] = json!({"a": 1})),
+            "metadata: metadata.labels[a] must be a string, but is int64 in converted object",
+        ),
+        (
+            of(|it| it["metadata"]["annotations"] = "x".into()),
+            "metadata: invalid metadata.annotations of type string in converted object",
+        ),
     ] {
         let converter = Converter::start(change).await;
         let cluster = converter.cluster().await;
         cluster.post(&path("v1"), json!({"metadata": {"name": "a"}, "hostPort": "h:1"})).await;
         let refused = cluster.get(&format!("{}/a", path("v2"))).await;
         assert_eq!(refused["message"].as_str(), Some(&*invalid(why)));
+        let refused = cluster.get(&path("v2")).await;
+        let of_lists = start.replace("Kind=Host", "Kind=HostList");
+        let message = refused["message"].as_str().unwrap();
+        assert!(message.starts_with(&of_lists) && message.contains(" at index 1: "), "{message}");
     }
     let labels = Converter::start(of(|it| {
         it["metadata"]["labels"] = json!({"from": "v1"});

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::{Faults, fields, items, text};
+use super::{Faults, fields, items, text, webhook_client};
 use crate::{
     admission::{expressions, webhook},
     cel::{self, Type},
@@ -15,7 +15,7 @@ use crate::{
 
 const VERSIONS: [&str; 2] = ["v1", "v1beta1"];
 const OPERATIONS: [&str; 5] = ["*", "CREATE", "UPDATE", "DELETE", "CONNECT"];
-const LONGEST_WAIT: u64 = 30;
+const LONGEST_WAIT: i64 = 30;
 const MOST_CONDITIONS: usize = 64;
 
 pub(super) fn webhooks(faults: &mut Faults, plural: &str, object: &Value) {
@@ -26,106 +26,127 @@ pub(super) fn webhooks(faults: &mut Faults, plural: &str, object: &Value) {
     let environment = expressions::environment(webhook::NAMES, Type::Dyn);
     for (at, hook) in items(object, "webhooks") {
         let field = format!("webhooks[{at}]");
-        name(faults, &format!("{field}.name"), text(hook, "name"));
-        if !names.insert(text(hook, "name")) {
-            faults.add(FieldError::duplicate(format!("{field}.name"), text(hook, "name")));
-        }
-        client(faults, &format!("{field}.clientConfig"), &hook["clientConfig"]);
+        let called = text(hook, "name");
+        name(faults, &format!("{field}.name"), called);
         for (at, it) in items(hook, "rules") {
             rule(faults, &format!("{field}.rules[{at}]"), it);
         }
         choices(faults, &field, hook);
-        review_versions(faults, &format!("{field}.admissionReviewVersions"), hook);
+        for selector in ["namespaceSelector", "objectSelector"] {
+            fields::selector(faults, &format!("{field}.{selector}"), &hook[selector]);
+        }
+        one_if_given(faults, &field, hook, "reinvocationPolicy", ["IfNeeded", "Never"]);
+        webhook_client::client(faults, &format!("{field}.clientConfig"), &hook["clientConfig"]);
         conditions(faults, &format!("{field}.matchConditions"), hook, &environment);
+        review_versions(faults, &format!("{field}.admissionReviewVersions"), hook);
+        if !called.is_empty() && !names.insert(called) {
+            faults.add(FieldError::duplicate(format!("{field}.name"), called));
+        }
     }
 }
 
+/// Upstream: `IsFullyQualifiedName`.
 fn name(faults: &mut Faults, field: &str, name: &str) {
+    let wrong = fields::subdomain(name);
     if name.is_empty() {
-        return faults.required(field);
-    }
-    faults.each(field, name, fields::subdomain(name));
-    if name.split('.').count() < 3 {
-        faults.invalid(
-            field,
-            name,
-            "should be a domain with at least three segments separated by dots",
-        );
-    }
-}
-
-fn client(faults: &mut Faults, field: &str, client: &Value) {
-    let why = "exactly one of url or service is required";
-    match (client["url"].as_str(), client["service"].is_object()) {
-        (Some(url), false) => url_of(faults, &format!("{field}.url"), url),
-        (None, true) => {
-            let service = &client["service"];
-            faults.text(format!("{field}.service.name"), &service["name"]);
-            faults.text(format!("{field}.service.namespace"), &service["namespace"]);
-            let port = service["port"].as_u64().unwrap_or(443);
-            if !(1..=65535).contains(&port) {
-                let why = "must be between 1 and 65535, inclusive";
-                faults.invalid(format!("{field}.service.port"), port, why);
-            }
-        }
-        _ => faults.add(FieldError::required(field, why)),
-    }
-}
-
-fn url_of(faults: &mut Faults, field: &str, url: &str) {
-    let form = "url must be a valid URL; desired format: https://host[/path]";
-    match url.parse::<http::Uri>() {
-        Err(error) => faults.invalid(field, url, format!("{form}: {error}")),
-        Ok(uri) => {
-            if uri.scheme_str() != Some("https") {
-                let why =
-                    "'https' is the only allowed URL scheme; desired format: https://host[/path]";
-                faults.invalid(field, uri.scheme_str().unwrap_or_default(), why);
-            }
-            if uri.query().is_some() {
-                let why = "query parameters are not permitted in the webhook URL";
-                faults.invalid(field, uri.query().unwrap_or_default(), why);
-            }
-        }
+        faults.required(field);
+    } else if !wrong.is_empty() {
+        faults.invalid(field, name, wrong.join(","));
+    } else if name.split('.').count() < 3 {
+        let why = "should be a domain with at least three segments separated by dots";
+        faults.invalid(field, name, why);
     }
 }
 
 pub(super) fn rule(faults: &mut Faults, field: &str, rule: &Value) {
-    for list in ["operations", "apiGroups", "apiVersions", "resources"] {
-        if items(rule, list).next().is_none() {
-            faults.required(format!("{field}.{list}"));
-        }
-        let all: Vec<_> = items(rule, list).filter_map(|(_, it)| it.as_str()).collect();
-        if all.len() > 1 && all.contains(&"*") {
-            let why = "if '*' is present, must not specify other entries";
-            faults.invalid(format!("{field}.{list}"), rule[list].clone(), why);
-        }
-    }
+    list(faults, field, rule, "operations", "operations");
     for (at, operation) in items(rule, "operations") {
-        faults.one_of(&format!("{field}.operations[{at}]"), operation, &OPERATIONS);
+        let found = operation.as_str().unwrap_or_default();
+        if !OPERATIONS.contains(&found) {
+            let field = format!("{field}.operations[{at}]");
+            faults.add(FieldError::not_supported(field, found, &OPERATIONS));
+        }
     }
+    list(faults, field, rule, "apiGroups", "API groups");
+    list(faults, field, rule, "apiVersions", "API versions");
+    for (at, version) in items(rule, "apiVersions") {
+        faults.text(format!("{field}.apiVersions[{at}]"), version);
+    }
+    resources(faults, &format!("{field}.resources"), rule);
     if rule["scope"].is_string() {
         faults.one_of(&format!("{field}.scope"), &rule["scope"], &["*", "Cluster", "Namespaced"]);
     }
 }
 
-fn choices(faults: &mut Faults, field: &str, hook: &Value) {
-    let side_effects = &["None", "NoneOnDryRun"];
-    faults.one_of(&format!("{field}.sideEffects"), &hook["sideEffects"], side_effects);
-    for (name, allowed) in [
-        ("failurePolicy", ["Fail", "Ignore"]),
-        ("matchPolicy", ["Equivalent", "Exact"]),
-        ("reinvocationPolicy", ["IfNeeded", "Never"]),
-    ] {
-        if hook[name].is_string() {
-            faults.one_of(&format!("{field}.{name}"), &hook[name], &allowed);
-        }
+/// Something has to be in it, and nothing beside `*`.
+fn list(faults: &mut Faults, field: &str, rule: &Value, list: &str, what: &str) {
+    let count = items(rule, list).count();
+    if count == 0 {
+        faults.required(format!("{field}.{list}"));
     }
-    if let Some(seconds) = hook["timeoutSeconds"].as_u64()
+    if count > 1 && items(rule, list).any(|(_, it)| it == "*") {
+        let why = format!("if '*' is present, must not specify other {what}");
+        faults.invalid(format!("{field}.{list}"), rule[list].clone(), why);
+    }
+}
+
+/// None may be named by a wildcard that stands before it.
+fn resources(faults: &mut Faults, field: &str, rule: &Value) {
+    let all: Vec<_> = items(rule, "resources").map(|(_, it)| it.as_str().unwrap_or("")).collect();
+    if all.is_empty() {
+        faults.required(field);
+    }
+    let mut wild = BTreeSet::new();
+    let mut has_plain = false;
+    for (at, name) in all.iter().enumerate() {
+        let field = format!("{field}[{at}]");
+        let Some((resource, subresource)) = name.split_once('/') else {
+            if name.is_empty() {
+                faults.required(field);
+            } else {
+                has_plain = *name != "*";
+            }
+            continue;
+        };
+        let both = [format!("{resource}/*"), format!("*/{subresource}")];
+        for pattern in both.iter().filter(|it| wild.contains(*it)) {
+            let why = format!("if '{pattern}' is present, must not specify {name}");
+            faults.invalid(&*field, *name, why);
+        }
+        wild.extend(both.into_iter().filter(|it| it == name));
+    }
+    let mut clash = |what: &str| {
+        let why = format!("if {what}");
+        faults.invalid(field, rule["resources"].clone(), why);
+    };
+    if all.len() > 1 && all.contains(&"*/*") {
+        clash("'*/*' is present, must not specify other resources");
+    }
+    if has_plain && all.contains(&"*") {
+        clash("'*' is present, must not specify other resources without subresources");
+    }
+}
+
+fn choices(faults: &mut Faults, field: &str, hook: &Value) {
+    one_if_given(faults, field, hook, "failurePolicy", ["Fail", "Ignore"]);
+    one_if_given(faults, field, hook, "matchPolicy", ["Equivalent", "Exact"]);
+    if hook["sideEffects"].is_string() {
+        one_if_given(faults, field, hook, "sideEffects", ["None", "NoneOnDryRun"]);
+    } else {
+        let why = "must specify one of None, NoneOnDryRun";
+        faults.add(FieldError::required(format!("{field}.sideEffects"), why));
+    }
+    if let Some(seconds) = hook["timeoutSeconds"].as_i64()
         && !(1..=LONGEST_WAIT).contains(&seconds)
     {
         let why = "the timeout value must be between 1 and 30 seconds";
         faults.invalid(format!("{field}.timeoutSeconds"), seconds, why);
+    }
+}
+
+fn one_if_given(faults: &mut Faults, field: &str, hook: &Value, name: &str, known: [&str; 2]) {
+    if let Some(found) = hook[name].as_str().filter(|it| !known.contains(it)) {
+        faults.add(FieldError::not_supported(format!("{field}.{name}"), found, &known));
     }
 }
 
@@ -135,6 +156,14 @@ fn review_versions(faults: &mut Faults, field: &str, hook: &Value) {
     if found.is_empty() {
         let why = "must specify one of v1, v1beta1";
         return faults.add(FieldError::required(field, why));
+    }
+    for (at, version) in found.iter().enumerate() {
+        let field = format!("{field}[{at}]");
+        if found[..at].contains(version) {
+            faults.invalid(field, *version, "duplicate version");
+        } else {
+            faults.each(&field, version, fields::label_1035(version));
+        }
     }
     if !found.iter().any(|it| VERSIONS.contains(it)) {
         let why = "must include at least one of v1, v1beta1";
@@ -152,13 +181,22 @@ pub(super) fn conditions(
     if all.len() > MOST_CONDITIONS {
         faults.add(FieldError::too_many(field, all.len(), MOST_CONDITIONS));
     }
+    let mut names = BTreeSet::new();
     for (at, condition) in all {
-        faults.text(format!("{field}[{at}].name"), &condition["name"]);
         let expression = text(condition, "expression");
         if expression.trim().is_empty() {
             faults.required(format!("{field}[{at}].expression"));
         } else if let Err(why) = cel::compile(expression, environment, &[Type::Bool]).map(drop) {
             faults.invalid(format!("{field}[{at}].expression"), expression, why);
+        }
+        let (name, field) = (text(condition, "name"), format!("{field}[{at}].name"));
+        if name.is_empty() {
+            faults.required(field);
+            continue;
+        }
+        faults.each(&field, name, fields::qualified_name(name));
+        if !names.insert(name) {
+            faults.add(FieldError::duplicate(field, name));
         }
     }
 }

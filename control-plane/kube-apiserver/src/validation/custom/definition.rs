@@ -9,7 +9,7 @@ use std::collections::HashSet;
 
 use serde_json::Value;
 
-use super::super::{Faults, fields, items, text};
+use super::super::{Faults, fields, items, text, webhook_client};
 use super::structure;
 use crate::{
     custom_resources::approval::{self, Approval},
@@ -278,11 +278,8 @@ fn conversion(faults: &mut Faults, conversion: &Value) {
     if !client.is_object() {
         let why = "required when strategy is set to Webhook";
         faults.add(FieldError::required(format!("{at}.webhook.clientConfig"), why));
-    } else if client["url"].is_string() == client["service"].is_object() {
-        let why = "exactly one of url or service is required";
-        faults.add(FieldError::required(format!("{at}.webhook.clientConfig"), why));
     } else {
-        client_config(faults, &format!("{at}.webhook.clientConfig"), client);
+        webhook_client::client(faults, &format!("{at}.webhook.clientConfig"), client);
     }
     let versions: Vec<&str> =
         items(webhook, "conversionReviewVersions").filter_map(|(_, it)| it.as_str()).collect();
@@ -294,42 +291,6 @@ fn conversion(faults: &mut Faults, conversion: &Value) {
         if !versions.contains(&"v1beta1") {
             faults.invalid(path, webhook["conversionReviewVersions"].clone(), why);
         }
-    }
-}
-
-fn client_config(faults: &mut Faults, at: &str, client: &Value) {
-    if let Some(url) = client["url"].as_str() {
-        let path = format!("{at}.url");
-        let form = "; desired format: https://host[/path]";
-        match url.parse::<http::Uri>() {
-            Err(error) => {
-                faults.required(path.clone());
-                faults.invalid(path, url, format!("url must be a valid URL: {error}{form}"));
-            }
-            Ok(uri) if uri.scheme_str() != Some("https") => {
-                let scheme = uri.scheme_str().unwrap_or_default();
-                let why = format!("'https' is the only allowed URL scheme{form}");
-                faults.invalid(path, scheme, why);
-            }
-            Ok(uri) if uri.query().is_some() => {
-                let query = uri.query().unwrap_or_default();
-                faults.invalid(path, query, "query parameters are not permitted in the URL");
-            }
-            Ok(_) => {}
-        }
-        return;
-    }
-    let service = &client["service"];
-    for field in ["namespace", "name"] {
-        let path = format!("{at}.service.{field}");
-        if text(service, field).is_empty() {
-            let what = if field == "name" { "service name" } else { "service namespace" };
-            faults.add(FieldError::required(path, format!("{what} is required")));
-        }
-    }
-    if let Some(port) = service["port"].as_i64().filter(|it| !(1..=65_535).contains(it)) {
-        let why = "port is not valid: must be between 1 and 65535, inclusive";
-        faults.invalid(format!("{at}.service.port"), port, why);
     }
 }
 
