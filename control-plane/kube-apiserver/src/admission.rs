@@ -37,7 +37,7 @@ use transport::Place;
 pub(crate) use self::connect::options as connect_options;
 pub(crate) use self::node_restriction::check_token as check_node_token;
 pub(crate) use self::pod_defaults::label_with_topology;
-pub(crate) use self::priority::bootstrap_objects as priority_classes;
+pub(crate) use self::priority::{bootstrap_objects as priority_classes, check_deletable};
 pub(crate) use self::resource_quota::Turn;
 pub(crate) use self::webhook::Endpoint;
 use crate::{
@@ -291,6 +291,8 @@ async fn check(
     watch.skip();
     let checked = storage::check(&*context.objects, attributes, new);
     watch.ended(Plugin::DefaultStorageClass, checked)?;
+    let checked = priority::check_class(&*context.objects, attributes, new);
+    watch.ended(Plugin::Priority, checked)?;
     if attributes.is(Operation::Create, "", "pods") {
         let checked = limit_ranger::check(&*context.objects, attributes, new);
         watch.ended(Plugin::LimitRanger, checked)?;

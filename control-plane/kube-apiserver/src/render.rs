@@ -1,6 +1,6 @@
 //! From answers to bytes: objects, lists, tables, Status, in the form that the client asked for.
 
-use std::{io::Write, ops::Range, sync::Arc, thread};
+use std::{borrow::Cow, collections::HashSet, io::Write, ops::Range, sync::Arc, thread};
 
 use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
@@ -152,12 +152,41 @@ pub(crate) fn answer(call: &Call, answer: Answer) -> Result<Response<Body>, Stat
 
 /// Adds warnings, as `kubectl` shows them.
 pub(crate) fn warn(response: &mut Response<Body>, warnings: &[String]) {
-    for warning in warnings {
+    for warning in told(warnings) {
         let text = warning.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', " ");
         if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{text}\"")) {
             response.headers_mut().append(header::WARNING, value);
         }
     }
+}
+
+/// Each once. Of more text than headers should hold, the beginning of each.
+///
+/// Upstream: `WithWarningRecorder` of k8s.io/apiserver.
+fn told(warnings: &[String]) -> Vec<Cow<'_, str>> {
+    const MOST: usize = 4096;
+    const MOST_OF_ONE: usize = 256;
+    let mut seen = HashSet::new();
+    let all: Vec<Cow<'_, str>> = warnings
+        .iter()
+        .filter(|it| !it.is_empty() && seen.insert(it.as_str()))
+        .map(Into::into)
+        .collect();
+    let length = |it: &str| it.chars().count();
+    if all.iter().map(|it| length(it)).sum::<usize>() <= MOST {
+        return all;
+    }
+    let mut given = 0;
+    let mut shortened = Vec::new();
+    for warning in all {
+        if given >= MOST {
+            break;
+        }
+        let cut: String = warning.chars().take(MOST_OF_ONE).collect();
+        given += length(&cut);
+        shortened.push(cut.into());
+    }
+    shortened
 }
 
 fn compressed(call: &Call, mut response: Response<Body>, bytes: Bytes) -> Response<Body> {
@@ -353,6 +382,19 @@ fn in_pieces<T: Send, E: Send>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_warning_is_given_once_and_many_long_ones_are_shortened() {
+        let texts = |of: &[String]| told(of).into_iter().map(Cow::into_owned).collect::<Vec<_>>();
+        let some = ["a", "", "b", "a"].map(str::to_owned);
+        assert_eq!(texts(&some), ["a", "b"]);
+        let fitting = ["ä".repeat(4095), "b".to_owned()];
+        assert_eq!(texts(&fitting), fitting);
+        let many: Vec<String> = (10..40).map(|it| format!("{it}{}", "ä".repeat(400))).collect();
+        let given = texts(&many);
+        assert_eq!(given.len(), 16, "4096 characters in all");
+        assert_eq!(given[0], format!("10{}", "ä".repeat(254)));
+    }
 
     #[test]
     fn the_pieces_of_a_list_are_all_of_it_in_its_order() {

@@ -16,6 +16,7 @@ use futures::{FutureExt, future::BoxFuture};
 use http::{HeaderValue, Request, Response, header};
 use http_body_util::BodyExt;
 use parking_lot::{Mutex, RwLock};
+use serde_json::Value;
 use tokio::time::Instant;
 use transport::{Body, BoxError, Peer};
 
@@ -107,6 +108,8 @@ pub(crate) struct Call {
     pub(crate) annotations: audit::Annotations,
     /// Among creations under a quota; it ends with the request.
     pub(crate) turn: Option<admission::Turn>,
+    /// The `DeleteOptions` of a deletion.
+    pub(crate) deletion: Value,
 }
 
 impl Call {
@@ -370,6 +373,7 @@ impl Server {
             warnings: Vec::new(),
             annotations,
             turn: None,
+            deletion: Value::Null,
         };
         verbs::answer(call).await
     }
@@ -403,6 +407,7 @@ impl Server {
             warnings: Vec::new(),
             annotations: trace.unwrap_or_default(),
             turn: None,
+            deletion: Value::Null,
         };
         admission::connect(&mut call, options).await?;
         let request = Request::from_parts(call.head, body);

@@ -5,7 +5,7 @@
 //!
 //! Upstream: k8s.io/apimachinery/pkg/api/errors and pkg/util/validation/field.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 #[derive(Clone, Debug, PartialEq)]
 pub struct Status {
     pub code: StatusCode,
-    pub reason: &'static str,
+    /// One of the API's own, or a webhook's.
+    pub reason: Cow<'static, str>,
     pub message: String,
     /// `details`, `null` when there are none.
     pub details: Value,
@@ -33,8 +34,12 @@ impl fmt::Display for Status {
 impl std::error::Error for Status {}
 
 impl Status {
-    pub fn new(code: StatusCode, reason: &'static str, message: impl Into<String>) -> Self {
-        let message = message.into();
+    pub fn new(
+        code: StatusCode,
+        reason: impl Into<Cow<'static, str>>,
+        message: impl Into<String>,
+    ) -> Self {
+        let (reason, message) = (reason.into(), message.into());
         Self { code, reason, message, details: Value::Null, retry_after: None, go_on: None }
     }
 

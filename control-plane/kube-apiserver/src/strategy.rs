@@ -422,6 +422,18 @@ pub(crate) fn is_finished(resource: &Resource, object: &Value) -> bool {
 
 /// While an object is going, finalizers can only be taken away.
 pub(crate) fn validate_metadata_update(old: &Value, new: &Value) -> Vec<FieldError> {
+    let mut faults = new_finalizers(old, new);
+    for field in ["name", "uid"] {
+        let (before, after) = (meta(old, field), meta(new, field));
+        if before != after {
+            let field = format!("metadata.{field}");
+            faults.push(FieldError::invalid(field, after, "field is immutable"));
+        }
+    }
+    faults
+}
+
+fn new_finalizers(old: &Value, new: &Value) -> Vec<FieldError> {
     if meta(old, "deletionTimestamp").is_empty() {
         return Vec::new();
     }

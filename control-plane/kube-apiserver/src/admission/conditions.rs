@@ -40,7 +40,7 @@ impl Conditions {
         let all = conditions.iter().map(|it| {
             let (name, expression) = (text(it, "/name"), text(it, "/expression"));
             let compiled = cel::compile(expression, environment, &[Type::Bool]);
-            Ok((name.to_owned(), compiled.map_err(|why| format!("{name}: {why}"))?))
+            Ok((expression.to_owned(), compiled.map_err(|why| format!("{name}: {why}"))?))
         });
         all.collect::<Result<_, String>>().map(Self)
     }
@@ -49,7 +49,7 @@ impl Conditions {
         self.0.is_empty()
     }
 
-    /// Says whether they hold. The name of the first that does not is told too.
+    /// Says whether they hold.
     pub(super) fn hold(&self, scope: &dyn Scope) -> Held {
         let (began, mut errors) = (Instant::now(), 0);
         let result = self.result(scope, &mut errors);
@@ -57,20 +57,26 @@ impl Conditions {
     }
 
     fn result(&self, scope: &dyn Scope, errors: &mut u64) -> Result<bool, String> {
-        let (mut budget, mut failed) = (Budget::new(BUDGET), None);
+        let (mut budget, mut failed) = (Budget::new(BUDGET), Vec::new());
         let mut fail = |why: String| {
             *errors += 1;
-            failed.get_or_insert(why);
+            if !failed.contains(&why) {
+                failed.push(why);
+            }
         };
-        for (name, program) in &self.0 {
+        for (expression, program) in &self.0 {
             match program.eval(scope, &mut budget) {
                 Ok(cel::Value::Bool(true)) => {}
                 Ok(cel::Value::Bool(false)) => return Ok(false),
-                Ok(_) => fail(format!("{name}: it is not a bool")),
+                Ok(_) => fail(format!("expression '{expression}' is not a bool")),
                 Err(error @ Error::Budget) => return Err(error.to_string()),
-                Err(error) => fail(format!("{name}: {error}")),
+                Err(error) => fail(format!("expression '{expression}' resulted in error: {error}")),
             }
         }
-        failed.map_or(Ok(true), Err)
+        match failed.as_slice() {
+            [] => Ok(true),
+            [one] => Err(one.clone()),
+            many => Err(format!("[{}]", many.join(", "))),
+        }
     }
 }

@@ -162,18 +162,21 @@ fn bounds(
         }
     }
     for (resource, ratio) in quantities(item.get("maxLimitRequestRatio")) {
-        let (Some(limit), Some(request)) =
-            (amount("limits", &resource), amount("requests", &resource))
-        else {
-            continue;
+        let given = |part| amount(part, &resource).map(|it| it.millis()).filter(|it| *it != 0);
+        let why = match (given("requests"), given("limits")) {
+            (None, _) => "no request is specified or request is 0".to_owned(),
+            (_, None) => "no limit is specified or limit is 0".to_owned(),
+            (Some(request), Some(limit)) => {
+                let found = limit as f64 / request as f64;
+                if found * 1000.0 <= ratio.millis() as f64 {
+                    continue;
+                }
+                format!("provided ratio is {found:.6}")
+            }
         };
-        let allowed = i128::from(request.millis()) * i128::from(ratio.millis()) / 1000;
-        if i128::from(limit.millis()) > allowed {
-            faults.push(format!(
-                "{resource} max limit to request ratio per {kind} is {ratio}, but provided ratio \
-                 is larger"
-            ));
-        }
+        faults.push(format!(
+            "{resource} max limit to request ratio per {kind} is {ratio}, but {why}"
+        ));
     }
 }
 

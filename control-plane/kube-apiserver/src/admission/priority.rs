@@ -1,10 +1,15 @@
-//! Priority: a pod's number from its PriorityClass.
+//! Priority: a pod's number from its PriorityClass, of which one is the default at most.
+//!
+//! Upstream: plugin/pkg/admission/priority.
+
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::Attributes;
+use super::{Attributes, Operation};
 use crate::{
     authz::{Objects, text},
+    resources::Resource,
     status::Status,
 };
 
@@ -34,6 +39,45 @@ pub(crate) fn bootstrap_objects() -> Vec<Value> {
     ]
 }
 
+/// What the system brings stays. As upstream, a deletion of all is not held up.
+pub(crate) fn check_deletable(resource: &Resource, name: &str) -> Result<(), Status> {
+    let is_class = resource.is("scheduling.k8s.io", "priorityclasses");
+    if is_class && bootstrap_objects().iter().any(|it| it["metadata"]["name"] == name) {
+        let why = "this is a system priority class and cannot be deleted";
+        return Err(Status::forbidden(&resource.qualified(), name, why));
+    }
+    Ok(())
+}
+
+/// Refuses a second default.
+pub(super) fn check_class(
+    objects: &dyn Objects,
+    attributes: &Attributes<'_>,
+    class: &Value,
+) -> Result<(), Status> {
+    let is_asked = attributes.is_about("scheduling.k8s.io", "priorityclasses")
+        && matches!(attributes.operation, Operation::Create | Operation::Update);
+    if !is_asked || class["globalDefault"] != true {
+        return Ok(());
+    }
+    let Some(default) = default_class(objects) else { return Ok(()) };
+    let default = text(&default, "/metadata/name");
+    if attributes.operation == Operation::Create || default != text(class, "/metadata/name") {
+        let why = format!(
+            "PriorityClass {default} is already marked as default. Only one default can exist"
+        );
+        return Err(attributes.forbidden(class, &why));
+    }
+    Ok(())
+}
+
+/// With several defaults the smallest counts, as upstream.
+fn default_class(objects: &dyn Objects) -> Option<Arc<Value>> {
+    let classes = objects.list(CLASSES, "");
+    let defaults = classes.into_iter().filter(|it| it["globalDefault"] == true);
+    defaults.min_by_key(|it| it["value"].as_i64())
+}
+
 pub(super) fn admit(
     objects: &dyn Objects,
     attributes: &Attributes<'_>,
@@ -41,10 +85,7 @@ pub(super) fn admit(
 ) -> Result<(), Status> {
     let class = match text(pod, "/spec/priorityClassName") {
         "" => {
-            let classes = objects.list(CLASSES, "");
-            let defaults = classes.into_iter().filter(|it| it["globalDefault"] == true);
-            // With several defaults the smallest counts, as upstream.
-            let class = defaults.min_by_key(|it| it["value"].as_i64());
+            let class = default_class(objects);
             if let Some(class) = &class {
                 pod["spec"]["priorityClassName"] = class["metadata"]["name"].clone();
             }

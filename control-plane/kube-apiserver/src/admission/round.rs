@@ -34,12 +34,14 @@ impl<'a> Round<'a> {
         catalog: &'a Arc<Catalog>,
         attributes: &'a Attributes<'a>,
     ) -> Result<Self, Status> {
+        let is_tried_deletion = attributes.operation == Operation::Delete
+            && call.deletion["dryRun"].as_array().is_some_and(|it| !it.is_empty());
         Ok(Self {
             context: &call.server.admission,
             catalog,
             resource: &call.resource,
             attributes,
-            is_dry_run: crate::verbs::write::is_dry_run(call)?,
+            is_dry_run: crate::verbs::write::is_dry_run(call)? || is_tried_deletion,
             options: options(call, attributes.operation),
         })
     }
@@ -163,6 +165,12 @@ fn options(call: &Call, operation: Operation) -> Value {
         Operation::Connect => return Value::Null,
     };
     let mut options = json!({"apiVersion": "meta.k8s.io/v1", "kind": kind});
+    if operation == Operation::Delete {
+        for (name, value) in call.deletion.as_object().into_iter().flatten() {
+            options[name] = value.clone();
+        }
+        return options;
+    }
     for parameter in ["fieldManager", "fieldValidation"] {
         if let Some(value) = call.parameter(parameter) {
             options[parameter] = value.into();

@@ -482,3 +482,21 @@ async fn a_claim_outside_of_the_bounds_of_its_namespace_is_refused() {
     );
     assert!(asked("1Mi").await.unwrap_err().contains("minimum storage usage"));
 }
+
+#[tokio::test]
+async fn a_ratio_that_is_too_large_or_cannot_be_had_is_told() {
+    let ratio = async |resources: Value| {
+        let memory = objects();
+        let limits = json!([{"type": "Container", "maxLimitRequestRatio": {"cpu": "2"}}]);
+        let metadata = json!({"name": "r", "namespace": "ns"});
+        memory.put("limitranges", json!({"metadata": metadata, "spec": {"limits": limits}}));
+        let bob = UserInfo::new("bob", &[]);
+        let refused = try_admit(memory, &bob, "POST", PODS, None, limited(resources)).await;
+        let status = refused.unwrap_err();
+        status.message.split_once("but ").map(|(_, it)| it.to_owned())
+    };
+    let told = ratio(json!({"limits": {"cpu": "2"}, "requests": {"cpu": "10m"}})).await;
+    assert_eq!(told.as_deref(), Some("provided ratio is 200.000000"));
+    let told = ratio(json!({"limits": {"cpu": "2"}})).await;
+    assert_eq!(told.as_deref(), Some("no request is specified or request is 0"));
+}

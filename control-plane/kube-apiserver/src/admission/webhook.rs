@@ -187,7 +187,14 @@ impl Round<'_> {
         }
         let begun = Instant::now();
         let answered = client::call(self.context, webhook, request).await;
+        let changed = match &answered {
+            Ok(Reply { patch: Some(patch), .. }) => {
+                self.patched(webhook, &resource, object, patch).transpose()
+            }
+            _ => None,
+        };
         let outcome = match &answered {
+            Ok(_) if matches!(changed, Some(Err(_))) => Answered::Broken,
             Ok(Reply { refusal: None, .. }) => Answered::Allowed,
             Ok(Reply { refusal: Some(refusal), .. }) => {
                 Answered::Refused { code: refusal.code.as_u16() }
@@ -208,17 +215,12 @@ impl Round<'_> {
         if let Some(refusal) = answer.refusal {
             return Err(refusal);
         }
-        let mut is_changed = false;
-        if let Some(patch) = answer.patch {
-            let changed = self.patched(&resource, object, &patch);
-            match changed {
-                Ok(changed) => {
-                    is_changed = changed != *object;
-                    *object = changed;
-                }
-                Err(why) => webhook.failed(&client::CallError::Patch { why })?,
-            }
-        }
+        // That no patch came of it is the API's failure, whatever the policy for the webhook's.
+        let Some(changed) = changed.transpose().map_err(Status::internal)? else {
+            return Ok(Some(false));
+        };
+        let is_changed = changed != *object;
+        *object = changed;
         Ok(Some(is_changed))
     }
 
@@ -242,21 +244,32 @@ impl Round<'_> {
         let (name, operation) = (webhook.name.clone(), self.attributes.operation.word());
         let asked = match_conditions::Asked { kind: "webhook", name, operation, step };
         self.context.measures.match_conditions.observe(asked, outcome);
-        decided
+        decided.map_err(|why| self.attributes.forbidden(object, &why))
     }
 
-    /// The object with a webhook's changes: of the same type, with defaults, in the stored form.
+    /// The object with a webhook's changes, if it makes any: of the same type, with defaults, in the
+    /// stored form.
     fn patched(
         &self,
+        webhook: &configuration::Webhook,
         resource: &Arc<Resource>,
         object: &Value,
-        patch: &json_patch::Patch,
-    ) -> Result<Value, String> {
-        if self.attributes.operation == Operation::Delete {
-            return Err("a deleted object cannot be changed".to_owned());
+        patch: &review::Operations,
+    ) -> Result<Option<Value>, String> {
+        if patch.is_empty() {
+            return Ok(None);
         }
+        if self.attributes.operation == Operation::Delete {
+            return Err(format!(
+                "admission webhook \"{}\" attempted to modify the object, which is not supported for \
+                 this operation",
+                webhook.name
+            ));
+        }
+        let patch =
+            serde_json::from_value(serde_json::json!(patch)).map_err(|it| it.to_string())?;
         let mut changed = self.shown(object, resource);
-        json_patches::apply(&mut changed, patch).map_err(|it| it.to_string())?;
-        self.taken(resource, object, changed, decode::FieldValidation::Ignore)
+        json_patches::apply(&mut changed, &patch).map_err(|it| it.to_string())?;
+        self.taken(resource, object, changed, decode::FieldValidation::Ignore).map(Some)
     }
 }

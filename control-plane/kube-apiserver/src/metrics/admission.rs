@@ -133,8 +133,15 @@ pub(crate) struct Asked {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Answered {
     Allowed,
-    Refused { code: u16 },
-    Failed { code: u16, is_refused: bool },
+    Refused {
+        code: u16,
+    },
+    Failed {
+        code: u16,
+        is_refused: bool,
+    },
+    /// Its patch could not be applied.
+    Broken,
 }
 
 #[derive(Debug, Default)]
@@ -207,6 +214,7 @@ impl Admission {
     pub(crate) fn webhook(&self, asked: Asked, answered: Answered, took: Duration) {
         let (code, is_refused) = match answered {
             Answered::Allowed => (200, false),
+            Answered::Broken => (0, true),
             Answered::Refused { code } => (code, true),
             Answered::Failed { code, is_refused } => (code, is_refused),
         };
@@ -220,6 +228,7 @@ impl Admission {
         let kind = match answered {
             Answered::Allowed => return,
             Answered::Refused { .. } => "no_error",
+            Answered::Broken => "apiserver_internal_error",
             Answered::Failed { is_refused: true, .. } => "calling_webhook_error",
             Answered::Failed { is_refused: false, .. } => return counts.failed_open += 1,
         };

@@ -127,7 +127,7 @@ async fn a_refused_dial_is_worded_as_go_words_it() {
         "Get \"https://{address}/containerLogs/ns/p/c\": dial tcp {address}: connect: connection \
          refused"
     );
-    assert_eq!((refused.code.as_u16(), refused.reason, refused.message), (500, "", expected));
+    assert_eq!((refused.code.as_u16(), &*refused.reason, refused.message), (500, "", expected));
 }
 
 #[test]

@@ -219,3 +219,31 @@ async fn what_is_empty_is_not_kept_where_upstreams_types_leave_it_out() {
     let (_, patched) = cluster.patch(&path, "json-patch+json", patch).await;
     assert!(patched["metadata"].get("labels").is_none(), "the last one is gone: {patched}");
 }
+
+#[tokio::test]
+async fn classes_of_the_system_stay_and_one_class_is_the_default() {
+    const CLASSES: &str = "/apis/scheduling.k8s.io/v1/priorityclasses";
+    let cluster = Cluster::start().await;
+    let class = |name: &str, is_default: bool| json!({"metadata": {"name": name}, "value": 1, "globalDefault": is_default});
+    let why = |name: &str, why: &str| {
+        format!("priorityclasses.scheduling.k8s.io \"{name}\" is forbidden: {why}")
+    };
+    let (code, status) = cluster.delete(&format!("{CLASSES}/system-node-critical")).await;
+    let told = why("system-node-critical", "this is a system priority class and cannot be deleted");
+    assert_eq!((code.as_u16(), status["message"].as_str()), (403, Some(&*told)));
+    assert_eq!(cluster.post(CLASSES, class("d1", true)).await.0, 201);
+    let (_, d2) = cluster.post(CLASSES, class("d2", false)).await;
+    let taken = "PriorityClass d1 is already marked as default. Only one default can exist";
+    let (code, status) = cluster.post(CLASSES, class("d3", true)).await;
+    let told = why("d3", taken);
+    assert_eq!((code.as_u16(), status["message"].as_str()), (403, Some(&*told)));
+    let mut second = d2.clone();
+    second["globalDefault"] = true.into();
+    let (code, status) = cluster.put(&format!("{CLASSES}/d2"), second).await;
+    let told = why("d2", taken);
+    assert_eq!((code.as_u16(), status["message"].as_str()), (403, Some(&*told)));
+    let described = json!({"description": "still the default"});
+    let (code, _) = cluster.patch(&format!("{CLASSES}/d1"), "merge-patch+json", described).await;
+    assert_eq!(code, 200);
+    assert_eq!(cluster.delete(&format!("{CLASSES}/d2")).await.0, 200);
+}

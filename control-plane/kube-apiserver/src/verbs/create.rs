@@ -72,6 +72,8 @@ async fn attempt(call: &mut Call, mut object: Value) -> Result<bytes::Bytes, Sta
     managed_fields::on_create(call, &mut object);
     strategy::prepare_create(call, &mut object);
     admission::admit(call, Operation::Create, None, &mut object).await?;
+    // Whoever changed the object may have meant another namespace.
+    set_namespace(call, &mut object)?;
     defaults::apply(&resource, &mut object);
     strategy::finish_create(&mut object, &resource);
     let name = meta(&object, "name").to_owned();

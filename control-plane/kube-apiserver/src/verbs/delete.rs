@@ -11,7 +11,7 @@ use api_kube::finalizers::{FOREGROUND, ORPHAN};
 use futures::{StreamExt, future::BoxFuture, stream};
 use http::{StatusCode, header};
 use mvcc::{Record, Txn};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::{
     admission::{self, Operation},
@@ -41,7 +41,13 @@ pub(crate) struct Options {
     pub(crate) version: Option<String>,
     /// `dryRun: ["All"]`, which kubectl sends here and not in the query.
     pub(crate) is_dry_run: bool,
+    /// As the client gave them, for who is asked about the deletion.
+    told: Value,
 }
+
+/// What `DeleteOptions` may say.
+const FIELDS: [&str; 5] =
+    ["gracePeriodSeconds", "preconditions", "orphanDependents", "propagationPolicy", "dryRun"];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Propagation {
@@ -73,13 +79,19 @@ impl Options {
         };
         let mut options = Self::of(&body)?;
         options.is_dry_run |= write::is_dry_run(call)?;
+        if options.is_dry_run {
+            options.told["dryRun"] = json!(["All"]);
+        }
         if let Some(grace) = call.parameter("gracePeriodSeconds") {
             options.grace = grace.parse().ok();
+            options.told["gracePeriodSeconds"] = options.grace.into();
         }
         if let Some(policy) = call.parameter("propagationPolicy") {
             options.propagation = Some(Propagation::parse(policy)?);
+            options.told["propagationPolicy"] = policy.into();
         } else if call.parameter("orphanDependents").is_some() {
             let is_orphan = call.is_set("orphanDependents");
+            options.told["orphanDependents"] = is_orphan.into();
             options.propagation =
                 Some(if is_orphan { Propagation::Orphan } else { Propagation::Background });
         }
@@ -97,6 +109,12 @@ impl Options {
             uid: precondition("uid"),
             version: precondition("resourceVersion"),
             is_dry_run: dry_run(&body["dryRun"])?,
+            told: FIELDS
+                .iter()
+                .filter(|it| !body[**it].is_null())
+                .map(|it| ((*it).to_owned(), body[*it].clone()))
+                .collect::<Map<_, _>>()
+                .into(),
             ..Self::default()
         };
         if let (Some(policy), Some(_)) =
@@ -171,6 +189,7 @@ pub(crate) async fn delete(call: &mut Call) -> Result<Answer, Status> {
     let options = Options::read(call)?;
     warn_of_orphans(call, &options);
     let name = call.name().to_owned();
+    admission::check_deletable(&call.resource, &name)?;
     let (object, is_gone) = delete_one(call, &name, &options).await?;
     let returns_object = call.resource.returns_deleted || !is_gone;
     if returns_object {
@@ -197,6 +216,7 @@ pub(crate) async fn delete_one(
 ) -> Result<(bytes::Bytes, bool), Status> {
     let resource = call.resource.clone();
     let key = resource.key(namespace(call), name);
+    call.deletion.clone_from(&options.told);
     for _ in 0..ATTEMPTS {
         let record = latest::found(call, &key).await?;
         let record = record.ok_or_else(|| Status::not_found(&resource.qualified(), name))?;

@@ -130,6 +130,7 @@ async fn plan(
     managed_fields::on_update(call, part, old, &mut new);
     strategy::fix_update(resource, part, old, &mut new);
     subresources::admit(call, old, &mut new).await?;
+    create::set_namespace(call, &mut new)?;
     strategy::bump_generation(resource, part, old, &mut new);
     let is_policy = resource.is("admissionregistration.k8s.io", "validatingadmissionpolicies");
     if is_policy && part == Part::Main {

@@ -208,7 +208,7 @@ fn refusal(round: &Round<'_>, object: &Value, denials: &[Denial]) -> Status {
     if let Some(first) = denials.first() {
         status.message = message(first);
         if first.reason == "Invalid" {
-            status.reason = "Invalid";
+            status.reason = "Invalid".into();
         }
     }
     refused(status, denials, message)

@@ -334,11 +334,12 @@ fn refusal(round: &Round<'_>, object: &Value, first: &Denial, all: &[Denial]) ->
         }
     };
     let mut status = round.attributes.forbidden(object, &message(first));
-    (status.code, status.reason) = match first.reason.as_str() {
+    let (code, reason) = match first.reason.as_str() {
         "Forbidden" => (StatusCode::FORBIDDEN, "Forbidden"),
         "Unauthorized" => (StatusCode::UNAUTHORIZED, "Unauthorized"),
         "RequestEntityTooLarge" => (StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge"),
         _ => (StatusCode::UNPROCESSABLE_ENTITY, "Invalid"),
     };
+    (status.code, status.reason) = (code, reason.into());
     refused(status, &all[..1], message)
 }

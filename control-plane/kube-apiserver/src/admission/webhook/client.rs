@@ -31,7 +31,7 @@ pub(crate) enum CallError {
     Client { why: String },
     #[error("received invalid webhook response: {why}")]
     Invalid { why: String },
-    #[error("{why}")]
+    #[error("received undecodable patch in webhook response: {why}")]
     Patch { why: String },
 }
 
@@ -39,8 +39,8 @@ impl CallError {
     /// By which metrics know it, as upstream has it.
     pub(super) fn code(&self) -> u16 {
         match self {
-            Self::Post { .. } | Self::Status { .. } => 503,
-            Self::Client { .. } | Self::Invalid { .. } | Self::Patch { .. } => 500,
+            Self::Post { .. } | Self::Status { .. } | Self::Patch { .. } => 503,
+            Self::Client { .. } | Self::Invalid { .. } => 500,
         }
     }
 
@@ -56,10 +56,7 @@ impl CallError {
     }
 
     pub(super) fn told(&self, name: &str) -> String {
-        match self {
-            Self::Patch { why } => why.clone(),
-            _ => format!("failed calling webhook \"{name}\": {self}"),
-        }
+        format!("failed calling webhook \"{name}\": {self}")
     }
 }
 
@@ -111,8 +108,13 @@ fn way(context: &Context, endpoint: &Endpoint) -> Result<Way, CallError> {
             let url = format!("https://{name}.{namespace}.svc:{port}/{path}?{limit}");
             let asked = format!("{name}:{port}");
             let found = proxy::service(&*context.objects, namespace, &asked);
-            let address = found
-                .map_err(|status| CallError::Post { url: url.clone(), why: status.message })?;
+            let address = found.map_err(|status| {
+                let why = match status.code {
+                    StatusCode::NOT_FOUND => format!("service \"{name}\" not found"),
+                    _ => status.message,
+                };
+                CallError::Post { url: url.clone(), why }
+            })?;
             Ok(Way { url, address: Some(address) })
         }
     }

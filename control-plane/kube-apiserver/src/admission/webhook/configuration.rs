@@ -135,18 +135,14 @@ impl Webhook {
         Err(Status::internal(told))
     }
 
-    /// What follows of what the match conditions gave.
-    pub(super) fn decided(&self, hold: Result<bool, String>) -> Result<bool, Status> {
+    /// What follows of what the match conditions gave; an error is the reason of a refusal.
+    pub(super) fn decided(&self, hold: Result<bool, String>) -> Result<bool, String> {
         match hold {
-            Ok(hold) => Ok(hold),
             Err(why) if self.fails_open => {
                 tracing::warn!(webhook = self.name, why, "match conditions failed: not called");
                 Ok(false)
             }
-            Err(why) => Err(Status::internal(format!(
-                "failed to evaluate match conditions of webhook \"{}\": {why}",
-                self.name
-            ))),
+            refused => refused,
         }
     }
 }

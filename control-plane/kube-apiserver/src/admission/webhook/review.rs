@@ -1,7 +1,7 @@
 //! `AdmissionReview`: what an answer has to be.
 
 use http::StatusCode;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{client::CallError, configuration::Webhook};
 use crate::{
@@ -9,12 +9,15 @@ use crate::{
     status::Status,
 };
 
+/// A JSON patch that may not be one yet: that shows when it is applied.
+pub(super) type Operations = Vec<Map<String, Value>>;
+
 /// What a webhook said.
 #[derive(Debug, Default)]
 pub(super) struct Reply {
     pub(super) warnings: Vec<String>,
     pub(super) refusal: Option<Status>,
-    pub(super) patch: Option<json_patch::Patch>,
+    pub(super) patch: Option<Operations>,
 }
 
 /// Reads an answer. Upstream: `VerifyAdmissionResponse`.
@@ -42,16 +45,22 @@ pub(super) fn read(webhook: &Webhook, uid: &str, review: &Value) -> Result<Reply
         Ok(patch) => patch,
         Err(why) => return invalid(why),
     };
-    let warnings = items(response, "/warnings").iter().filter_map(Value::as_str);
     let is_allowed = response["allowed"] == true;
+    let patch = match patch.filter(|_| is_allowed) {
+        Some(bytes) => serde_json::from_slice(&bytes)
+            .map(Some)
+            .map_err(|error| CallError::Patch { why: error.to_string() })?,
+        None => None,
+    };
+    let warnings = items(response, "/warnings").iter().filter_map(Value::as_str);
     Ok(Reply {
         warnings: warnings.map(str::to_owned).collect(),
         refusal: (!is_allowed).then(|| refusal(&webhook.name, &response["status"])),
-        patch: patch.filter(|_| is_allowed),
+        patch,
     })
 }
 
-fn patch(webhook: &Webhook, response: &Value) -> Result<Option<json_patch::Patch>, String> {
+fn patch(webhook: &Webhook, response: &Value) -> Result<Option<Vec<u8>>, String> {
     use base64::Engine;
     let (encoded, kind) = (text(response, "/patch"), text(response, "/patchType"));
     if !webhook.is_mutating {
@@ -75,8 +84,7 @@ fn patch(webhook: &Webhook, response: &Value) -> Result<Option<json_patch::Patch
         }
     }
     let bytes = base64::engine::general_purpose::STANDARD.decode(encoded);
-    let bytes = bytes.map_err(|error| error.to_string())?;
-    serde_json::from_slice(&bytes).map(Some).map_err(|error| error.to_string())
+    bytes.map(Some).map_err(|error| error.to_string())
 }
 
 /// A refusal in the webhook's words. Upstream: `ToStatusErr`.
@@ -90,33 +98,8 @@ fn refusal(name: &str, status: &Value) -> Status {
     };
     let code = status["code"].as_u64().and_then(|it| u16::try_from(it).ok());
     let code = code.filter(|it| *it >= 400).and_then(|it| StatusCode::from_u16(it).ok());
-    let mut refused =
-        Status::new(code.unwrap_or(StatusCode::BAD_REQUEST), known_reason(reason), message);
+    let code = code.unwrap_or(StatusCode::BAD_REQUEST);
+    let mut refused = Status::new(code, reason.to_owned(), message);
     refused.details = status["details"].clone();
     refused
-}
-
-/// The reasons that the API has.
-fn known_reason(reason: &str) -> &'static str {
-    const REASONS: [&str; 18] = [
-        "Unauthorized",
-        "Forbidden",
-        "NotFound",
-        "AlreadyExists",
-        "Conflict",
-        "Gone",
-        "Invalid",
-        "ServerTimeout",
-        "Timeout",
-        "TooManyRequests",
-        "BadRequest",
-        "MethodNotAllowed",
-        "NotAcceptable",
-        "RequestEntityTooLarge",
-        "UnsupportedMediaType",
-        "InternalError",
-        "Expired",
-        "ServiceUnavailable",
-    ];
-    REASONS.into_iter().find(|it| *it == reason).unwrap_or_default()
 }

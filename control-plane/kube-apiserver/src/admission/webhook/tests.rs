@@ -13,6 +13,8 @@ use transport::{Body, Place, tls};
 
 use crate::tests::Cluster;
 
+mod answers;
+mod configurations;
 mod custom;
 mod hostile;
 mod reviews;
@@ -237,7 +239,10 @@ async fn only_what_rules_selectors_and_conditions_name_is_asked_about() {
     let mut odd = asked("odd");
     odd.as_object_mut().unwrap().remove("data");
     let (code, status) = cluster.post(MAPS, odd).await;
-    assert_eq!((code.as_u16(), hook.count()), (500, 1), "{status}");
+    assert_eq!((code.as_u16(), hook.count()), (403, 1), "{status}");
+    let told = "configmaps \"odd\" is forbidden: expression 'object.data.size() == 1' resulted in \
+                error: no such key: data";
+    assert_eq!(status["message"], told);
     let measures = cluster.text("/metrics").await;
     let of = "kind=\"webhook\",name=\"v.example.com\",operation=\"CREATE\",type=\"validating\"";
     for (name, count) in
@@ -308,7 +313,7 @@ async fn a_service_without_endpoints_is_told_of() {
     assert_eq!(
         status["message"],
         "Internal error occurred: failed calling webhook \"v.example.com\": failed to call webhook: \
-         Post \"https://hooks.default.svc:443/v?timeout=10s\": services \"hooks\" not found"
+         Post \"https://hooks.default.svc:443/v?timeout=10s\": service \"hooks\" not found"
     );
     // The way out is not barred.
     let path = format!("{CONFIGURATIONS}/validatingwebhookconfigurations/v");
@@ -364,11 +369,11 @@ async fn a_configuration_that_could_not_work_is_refused() {
     let fields: Vec<_> = causes.iter().map(|it| it["field"].as_str().unwrap()).collect();
     let expected = [
         "name",
-        "clientConfig.url",
         "sideEffects",
         "timeoutSeconds",
-        "admissionReviewVersions",
+        "clientConfig.url",
         "matchConditions[0].expression",
+        "admissionReviewVersions",
     ];
     assert_eq!(fields, expected.map(|it| format!("webhooks[0].{it}")));
 }
