@@ -118,10 +118,24 @@ fn yaml(json: &Bytes) -> Bytes {
 }
 
 pub(crate) fn status(status: &Status, format: Format) -> Response<Body> {
+    if status.is_text {
+        return text(status.code, &status.message);
+    }
     let mut response = response(status.code, format, status.to_json().to_string().into());
     if let Some(seconds) = status.retry_after {
         response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
     }
+    response
+}
+
+/// As Go's `http.Error` writes it.
+pub(crate) fn text(code: StatusCode, line: &str) -> Response<Body> {
+    let mut response = Response::new(transport::full(format!("{line}\n")));
+    *response.status_mut() = code;
+    let headers = response.headers_mut();
+    let media = HeaderValue::from_static("text/plain; charset=utf-8");
+    headers.insert(header::CONTENT_TYPE, media);
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }
 

@@ -39,7 +39,7 @@ impl<'a> Round<'a> {
             catalog,
             resource: &call.resource,
             attributes,
-            is_dry_run: crate::verbs::write::is_dry_run(call)?,
+            is_dry_run: crate::verbs::write::is_dry_run(call),
             options: options(call, attributes.operation),
         })
     }

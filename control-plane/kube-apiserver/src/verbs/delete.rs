@@ -72,7 +72,7 @@ impl Options {
             decode::body(call.header(header::CONTENT_TYPE), &call.body)?.value
         };
         let mut options = Self::of(&body)?;
-        options.is_dry_run |= write::is_dry_run(call)?;
+        options.is_dry_run |= write::is_dry_run(call);
         if let Some(grace) = call.parameter("gracePeriodSeconds") {
             options.grace = grace.parse().ok();
         }
