@@ -39,9 +39,14 @@ impl Kind {
     }
 }
 
-/// The server's own words.
+/// The server's own words; client-go's where there is no server at a path.
 pub(crate) fn told(error: &kube::Error) -> String {
     match error {
+        kube::Error::Api(status)
+            if status.code == 404 && status.message == "404 page not found" =>
+        {
+            "the server could not find the requested resource".to_owned()
+        }
         kube::Error::Api(status) => status.message.clone(),
         other => telemetry::chain(other).to_string(),
     }

@@ -171,3 +171,94 @@ async fn a_configuration_whose_field_is_of_another_type_is_not_applied() {
         assert_eq!((code.as_u16(), &said["message"]), (500, &json!(told)));
     }
 }
+
+#[tokio::test]
+async fn a_list_has_no_form_of_one_object_and_one_object_none_of_a_list() {
+    let cluster = Cluster::start().await;
+    let one = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
+    let list = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
+    let path = "/api/v1/namespaces/default";
+    for (path, media, told) in [
+        (
+            path,
+            list,
+            "you requested PartialObjectMetadataList, but the requested object is not a list \
+             (*core.Namespace)",
+        ),
+        (
+            "/apis/apps/v1/deployments",
+            one,
+            "you requested PartialObjectMetadata, but the requested object is a list \
+             (*apps.DeploymentList)",
+        ),
+    ] {
+        let (head, said) = cluster.send("GET", path, &[(ACCEPT, media)], "").await;
+        assert_eq!((head.status.as_u16(), &said["message"]), (406, &json!(told)), "{said}");
+    }
+    let (_, made) = cluster.send("GET", path, &[(ACCEPT, one)], "").await;
+    assert_eq!(made["kind"], "PartialObjectMetadata");
+    let (_, made) = cluster.send("GET", "/api/v1/namespaces", &[(ACCEPT, list)], "").await;
+    assert_eq!(made["kind"], "PartialObjectMetadataList");
+}
+
+#[tokio::test]
+async fn a_patch_whose_result_is_no_object_of_its_type_is_invalid() {
+    let cluster = Cluster::start().await;
+    let schema = json!({"type": "object", "properties": {"a": {"type": "string"}}});
+    let definition = json!({"metadata": {"name": "things.example.com"}, "spec": {
+        "group": "example.com", "scope": "Cluster", "names": {"plural": "things", "kind": "Thing"},
+        "versions": [{"name": "v1", "served": true, "storage": true,
+            "schema": {"openAPIV3Schema": schema}}]}});
+    let definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+    assert_eq!(cluster.post(definitions, definition).await.0, 201);
+    let things = "/apis/example.com/v1/things";
+    let thing = json!({"apiVersion": "example.com/v1", "kind": "Thing", "metadata": {"name": "m"}});
+    assert_eq!(cluster.post(things, thing).await.0, 201);
+    assert_eq!(cluster.post(MAPS, json!({"metadata": {"name": "m"}})).await.0, 201);
+    let labels = json!({"metadata": {"labels": 5}});
+    let operation = json!([{"op": "add", "path": "/metadata/labels", "value": 5}]);
+    for path in [MAPS, things] {
+        for (media, patch, odd) in [
+            ("merge-patch+json", &labels, json!({"odd": 1})),
+            ("strategic-merge-patch+json", &labels, json!({"odd": 1})),
+            ("json-patch+json", &operation, json!([{"op": "add", "path": "/odd", "value": 1}])),
+        ] {
+            if path == things && media.starts_with("strategic") {
+                continue;
+            }
+            for (query, patch) in [("", patch), ("?fieldValidation=Strict", &odd)] {
+                let place = format!("{path}/m{query}");
+                let (code, said) = cluster.patch(&place, media, patch.clone()).await;
+                let told = said["message"].as_str().unwrap_or_default();
+                let is_told = told.starts_with(" \"\" is invalid: patch: Invalid value: ");
+                assert!(code == 422 && is_told, "{media} {place}: {code} {told}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_definition_changes_the_documents_of_its_own_group_only() {
+    let cluster = Cluster::start().await;
+    let before = cluster.get("/openapi/v3").await;
+    for group in ["a.io", "b.io"] {
+        let definition = json!({"metadata": {"name": format!("things.{group}")}, "spec": {
+            "group": group, "scope": "Cluster", "names": {"plural": "things", "kind": "Thing"},
+            "versions": [{"name": "v1", "served": true, "storage": true,
+                "schema": {"openAPIV3Schema": {"type": "object"}}}]}});
+        let definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+        assert_eq!(cluster.post(definitions, definition).await.0, 201);
+    }
+    let between = cluster.get("/openapi/v3").await;
+    for (path, document) in before["paths"].as_object().unwrap() {
+        assert_eq!(&between["paths"][path], document, "{path}");
+    }
+    let patch = json!([{"op": "add", "path": "/spec/versions/0/schema/openAPIV3Schema/properties",
+        "value": {"a": {"type": "string"}}}]);
+    let definition = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/things.b.io";
+    assert_eq!(cluster.patch(definition, "json-patch+json", patch).await.0, 200);
+    let after = cluster.get("/openapi/v3").await;
+    let of = |index: &Value, group: &str| index["paths"][format!("apis/{group}/v1")].clone();
+    assert_eq!(of(&after, "a.io"), of(&between, "a.io"));
+    assert_ne!(of(&after, "b.io"), of(&between, "b.io"));
+}
