@@ -46,6 +46,7 @@ use crate::{
     authz::text,
     proxy::{self, Secure},
     registry::Reader,
+    render,
     request::UserInfo,
     status::Status,
 };
@@ -228,17 +229,17 @@ impl Aggregator {
         mut request: Request<Body>,
     ) -> Response<Body> {
         if !remote.is_available {
-            return refusal(StatusCode::SERVICE_UNAVAILABLE, "service unavailable");
+            return render::text(StatusCode::SERVICE_UNAVAILABLE, "service unavailable");
         }
         let secure = match remote.secure(self.identity.as_ref()) {
             Ok(secure) => secure,
-            Err(why) => return refusal(StatusCode::INTERNAL_SERVER_ERROR, &why),
+            Err(why) => return render::text(StatusCode::INTERNAL_SERVER_ERROR, &why),
         };
         let address = match self.resolve(remote) {
             Ok(address) => address,
             Err(status) => {
                 tracing::debug!(name = remote.name, why = status.message, "nobody to ask");
-                return refusal(StatusCode::SERVICE_UNAVAILABLE, "service unavailable");
+                return render::text(StatusCode::SERVICE_UNAVAILABLE, "service unavailable");
             }
         };
         // What the client calls its connection's own may not be what is said of the client.
@@ -248,7 +249,7 @@ impl Aggregator {
         introduce(user, request.headers_mut());
         match proxy::hand_on(&self.proxy, address, secure, request).await {
             Ok(response) => response,
-            Err(status) => refusal(StatusCode::SERVICE_UNAVAILABLE, &status.message),
+            Err(status) => render::text(StatusCode::SERVICE_UNAVAILABLE, &status.message),
         }
     }
 
@@ -259,17 +260,6 @@ impl Aggregator {
         let address = self.redirect.lock().unwrap_or(address);
         Ok(address)
     }
-}
-
-/// As Go's `http.Error` writes it.
-fn refusal(code: StatusCode, why: &str) -> Response<Body> {
-    let mut response = Response::new(transport::full(format!("{why}\n")));
-    *response.status_mut() = code;
-    let headers = response.headers_mut();
-    let media = HeaderValue::from_static("text/plain; charset=utf-8");
-    headers.insert(header::CONTENT_TYPE, media);
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    response
 }
 
 /// The user in the front proxy's headers, and nothing of what the client said about itself.

@@ -42,8 +42,7 @@ pub(crate) async fn answer(
     head: &http::request::Parts,
 ) -> Result<Response<Body>, Status> {
     if head.method != http::Method::GET && head.method != http::Method::HEAD {
-        let message = "the server does not allow this method on the requested resource";
-        return Err(Status::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", message));
+        return Err(Status::no_such_method());
     }
     let merged = server.aggregator.merged(server.catalog());
     let catalog = &merged.catalog;
@@ -78,14 +77,26 @@ pub(crate) async fn answer(
         }
         ["api"] | ["apis"] => return groups(server, &merged, parts[0] == "api", head),
         ["api", version] if catalog.has_version("", version) => resources(catalog, "", version),
-        ["apis", group] => group_document(&merged, group).ok_or_else(Status::no_such_path)?,
+        ["apis", group] => group_document(&merged, group).ok_or_else(Status::page_not_found)?,
         ["apis", group, version] if catalog.has_version(group, version) => {
             resources(catalog, group, version)
         }
-        _ => return Err(Status::no_such_path()),
+        _ => return Err(nothing_at(catalog, path)),
     };
     let accept = negotiate::of_object(&head.headers)?;
     Ok(render::response(StatusCode::OK, accept.format, document.to_string().into()))
+}
+
+/// Groups that are built in answer for all below them; for everything else nobody does.
+pub(crate) fn nothing_at(catalog: &Catalog, path: &str) -> Status {
+    let parts: Vec<&str> = path.split('/').skip(1).collect();
+    let is_builtin =
+        |group: &str| catalog.all().iter().any(|it| it.group == group && it.custom.is_none());
+    match parts.as_slice() {
+        ["api" | "version", ..] => Status::no_such_path(),
+        ["apis", group, ..] if is_builtin(group) => Status::no_such_path(),
+        _ => Status::page_not_found(),
+    }
 }
 
 /// What is no object is JSON, whatever the client would like.
@@ -126,7 +137,7 @@ fn issuer(
     media: &'static str,
     document: fn(&ServiceAccounts) -> Value,
 ) -> Result<Response<Body>, Status> {
-    let accounts = server.authenticator.service_accounts().ok_or_else(Status::no_such_path)?;
+    let accounts = server.authenticator.service_accounts().ok_or_else(Status::page_not_found)?;
     let mut response = Response::new(transport::full(document(accounts).to_string()));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media));
     response.headers_mut().insert(header::CACHE_CONTROL, ISSUER_CACHE);

@@ -13,7 +13,8 @@ use std::io;
 
 use http::StatusCode;
 use json_patch::{Patch, PatchError, PatchErrorKind, PatchOperation};
-use serde_json::Value;
+use serde::Deserialize;
+use serde_json::{Value, json};
 
 use crate::status::Status;
 
@@ -36,6 +37,8 @@ pub(crate) enum Fault {
     CopiesTooMuch(usize),
     #[error("operation '/{0}' nests deeper than {MAX_DEPTH} levels")]
     TooDeep(usize),
+    #[error("an operation cannot be carried out")]
+    Unknown(#[source] serde_json::Error),
     #[error(transparent)]
     Patch(#[from] PatchError),
 }
@@ -52,10 +55,33 @@ impl From<Fault> for Status {
         if let Fault::TooMany(_) = fault {
             return Self::too_large(MAX_OPERATIONS);
         }
+        // What is at fault is not told, as upstream.
         let message = "the server rejected our request due to an error in our request";
-        let status = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message);
-        status.cause("", &fault.to_string(), "")
+        let mut status = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message);
+        status.details = json!({});
+        status
     }
+}
+
+/// Reads a patch. One whose operations cannot be carried out is another fault than what is no patch.
+pub(crate) fn read(text: &[u8], value: Option<Value>) -> Result<Patch, Status> {
+    // Of a member that stands twice the last counts.
+    let read = |error| value.as_ref().map_or(Err(error), Patch::deserialize);
+    serde_json::from_slice(text).or_else(read).map_err(|error| {
+        if value.as_ref().is_some_and(are_operations) {
+            return Fault::Unknown(error).into();
+        }
+        Status::bad_request(format!("error decoding patch: {error}"))
+    })
+}
+
+/// Whether these are operations, known or not.
+fn are_operations(value: &Value) -> bool {
+    let is_text = |it: Option<&Value>| it.is_none_or(|it| it.is_string() || it.is_null());
+    let is_one = |it: &Value| {
+        it.is_object() && ["op", "path", "from"].iter().all(|name| is_text(it.get(name)))
+    };
+    value.as_array().is_some_and(|all| all.iter().all(is_one))
 }
 
 /// Applies a patch. After a fault the object is of no use.

@@ -30,6 +30,7 @@ mod defaults;
 mod delegated;
 mod discovery;
 mod flow;
+mod go;
 mod jobs;
 mod json_patches;
 mod managed_fields;

@@ -165,7 +165,8 @@ fn first(headers: &HeaderMap, can_be_had: impl Fn(&Accept) -> bool) -> Option<Ac
 /// What a client says that it takes, if it says anything, in the order of its wishes.
 fn clauses(headers: &HeaderMap) -> Option<Vec<Clause<'_>>> {
     let mut all = headers.get_all(ACCEPT).iter().filter_map(|it| it.to_str().ok()).peekable();
-    all.peek()?;
+    // An empty one says nothing.
+    all.peek().filter(|it| !it.is_empty())?;
     let clauses = all.flat_map(|it| it.split(',')).map(str::trim).filter(|it| !it.is_empty());
     let mut clauses: Vec<Clause<'_>> = clauses.map(Clause::parse).collect();
     clauses.sort_by(|a, b| {
@@ -211,6 +212,14 @@ mod tests {
         assert_eq!(of("*/*", "get").unwrap(), (Format::Json, Form::Object));
         let table = format!("{PROTOBUF};as=Table;v=v1;g=meta.k8s.io,application/json");
         assert_eq!(of(&table, "get").unwrap(), (Format::Json, Form::Object));
+    }
+
+    #[test]
+    fn an_empty_header_says_nothing() {
+        assert_eq!(of("", "get").unwrap(), (Format::Json, Form::Object));
+        assert_eq!(of_groups(&headers("")).unwrap().form, Form::Object);
+        assert_eq!(of_document(&headers(""), &["text/plain"]), Some("text/plain"));
+        assert_eq!(of(",", "get").unwrap_err().code, 406);
     }
 
     #[test]

@@ -118,10 +118,24 @@ fn yaml(json: &Bytes) -> Bytes {
 }
 
 pub(crate) fn status(status: &Status, format: Format) -> Response<Body> {
+    if status.is_text {
+        return text(status.code, &status.message);
+    }
     let mut response = response(status.code, format, status.to_json().to_string().into());
     if let Some(seconds) = status.retry_after {
         response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
     }
+    response
+}
+
+/// As Go's `http.Error` writes it.
+pub(crate) fn text(code: StatusCode, line: &str) -> Response<Body> {
+    let mut response = Response::new(transport::full(format!("{line}\n")));
+    *response.status_mut() = code;
+    let headers = response.headers_mut();
+    let media = HeaderValue::from_static("text/plain; charset=utf-8");
+    headers.insert(header::CONTENT_TYPE, media);
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }
 
@@ -130,12 +144,20 @@ pub(crate) fn answer(call: &Call, answer: Answer) -> Result<Response<Body>, Stat
     let mut response = match answer {
         Answer::Response(response) => response,
         Answer::Object(code, bytes) => {
+            if call.accept.form == Form::PartialMetadataList && !is_status(&bytes) {
+                let wanted = "PartialObjectMetadataList, but the requested object is not a list";
+                return Err(not_of_form(&call.resource, wanted, ""));
+            }
             let bytes = object(&call.resource, call.accept, bytes, view(call));
             response(code, call.accept.format, bytes)
         }
         Answer::Made(objects) => {
             let bytes = made(&call.resource, call.accept, objects, json!({}), view(call));
             response(StatusCode::OK, call.accept.format, bytes)
+        }
+        Answer::List(_) if call.accept.form == Form::PartialMetadata => {
+            let wanted = "PartialObjectMetadata, but the requested object is a list";
+            return Err(not_of_form(&call.resource, wanted, "List"));
         }
         Answer::List(page) => {
             let bytes = match call.accept.format {
@@ -148,6 +170,22 @@ pub(crate) fn answer(call: &Call, answer: Answer) -> Result<Response<Body>, Stat
     };
     warn(&mut response, &call.warnings);
     Ok(response)
+}
+
+fn is_status(bytes: &Bytes) -> bool {
+    serde_json::from_slice::<Value>(bytes).is_ok_and(|it| it["kind"] == "Status")
+}
+
+/// Of a list there is no single form, and the other way round; Go's type of it is told.
+fn not_of_form(resource: &Resource, wanted: &str, suffix: &str) -> Status {
+    let package = match resource.group.split('.').next() {
+        _ if resource.custom.is_some() => "unstructured",
+        None | Some("" | "events") => "core",
+        Some(package) => package,
+    };
+    let kind = if resource.custom.is_some() { "Unstructured" } else { &resource.kind };
+    let message = format!("you requested {wanted} (*{package}.{kind}{suffix})");
+    Status::new(StatusCode::NOT_ACCEPTABLE, "NotAcceptable", message)
 }
 
 /// Adds warnings, as `kubectl` shows them.

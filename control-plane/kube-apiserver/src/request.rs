@@ -137,9 +137,15 @@ impl RequestInfo {
             http::Method::PATCH => "patch",
             http::Method::DELETE if self.name.is_empty() => "deletecollection",
             http::Method::DELETE => "delete",
-            _ if (wants_watch || is_legacy_watch) && self.subresource.is_empty() => "watch",
-            _ if self.name.is_empty() => "list",
-            _ => "get",
+            http::Method::GET | http::Method::HEAD
+                if (wants_watch || is_legacy_watch) && self.subresource.is_empty() =>
+            {
+                "watch"
+            }
+            http::Method::GET | http::Method::HEAD if self.name.is_empty() => "list",
+            http::Method::GET | http::Method::HEAD => "get",
+            // What no resource has.
+            _ => "",
         };
         self.is_named = !self.name.is_empty();
         self.verb = verb.into();
@@ -258,6 +264,12 @@ mod tests {
             assert_eq!(found, [verb, group, resource, subresource, namespace, name], "{target}");
         }
         assert_eq!(parse("GET", "/api/v1/nodes/n/proxy/stats/summary").rest, "stats/summary");
+    }
+
+    #[test]
+    fn a_method_that_resources_do_not_have_is_no_verb() {
+        assert_eq!(parse("OPTIONS", "/api/v1/pods?watch=1").verb, "");
+        assert_eq!(parse("HEAD", "/api/v1/pods").verb, "list");
     }
 
     #[test]

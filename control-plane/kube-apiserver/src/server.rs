@@ -147,6 +147,23 @@ fn counted(response: Response<Body>, long: metrics::Long) -> Response<Body> {
     })
 }
 
+/// Whether the path is one of those that the method is of: collections are created in, what has a
+/// name is changed.
+fn check_method(info: &RequestInfo, resource: &Resource) -> Result<(), Status> {
+    let is_whole = info.subresource.is_empty();
+    match info.verb.as_str() {
+        "" => Err(Status::no_such_method()),
+        "update" | "patch" if is_whole && info.name.is_empty() => match resource.custom {
+            Some(_) => Err(Status::bad_request("name must be provided")),
+            None => Err(Status::no_such_method()),
+        },
+        "create" if is_whole && !info.name.is_empty() && resource.custom.is_none() => {
+            Err(Status::no_such_method())
+        }
+        _ => Ok(()),
+    }
+}
+
 /// A time as `metav1.Time` prints it.
 pub(crate) fn timestamp(time: jiff::Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
@@ -341,11 +358,13 @@ impl Server {
         if !info.is_resource {
             return discovery::answer(&self, &info, &head).await;
         }
-        let resource = self.catalog().find(&info.group, &info.version, &info.resource);
-        let resource = resource.ok_or_else(Status::no_such_path)?;
+        let catalog = self.catalog();
+        let resource = catalog.find(&info.group, &info.version, &info.resource);
+        let resource = resource.ok_or_else(|| discovery::nothing_at(&catalog, &info.path))?;
         if !info.subresource.is_empty() && !resource.has(&info.subresource) {
             return Err(Status::no_such_path());
         }
+        check_method(&info, &resource)?;
         if resource.delegated.is_some() {
             return self.delegates.answer(&user, &info, head, body).await;
         }

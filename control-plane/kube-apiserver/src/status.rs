@@ -21,6 +21,8 @@ pub struct Status {
     pub details: Value,
     /// Seconds for `Retry-After`.
     pub retry_after: Option<u32>,
+    /// It is told as a line of text, as Go's own handlers do.
+    pub is_text: bool,
     /// With which a list that outlived its revision can go on.
     pub go_on: Option<String>,
 }
@@ -40,7 +42,8 @@ impl Status {
         message: impl Into<String>,
     ) -> Self {
         let (reason, message) = (reason.into(), message.into());
-        Self { code, reason, message, details: Value::Null, retry_after: None, go_on: None }
+        let (details, retry_after, go_on) = (Value::Null, None, None);
+        Self { code, reason, message, details, retry_after, is_text: false, go_on }
     }
 
     fn about(mut self, kind: &str, name: &str) -> Self {
@@ -61,7 +64,14 @@ impl Status {
         Self::new(StatusCode::NOT_FOUND, "NotFound", message).about(resource, name)
     }
 
-    /// For a path that names no resource at all.
+    /// For a path below which nothing is served.
+    pub fn page_not_found() -> Self {
+        let mut status = Self::new(StatusCode::NOT_FOUND, "NotFound", "404 page not found");
+        status.is_text = true;
+        status
+    }
+
+    /// For a path that names no resource of a group that is there.
     pub fn no_such_path() -> Self {
         let message = "the server could not find the requested resource";
         let mut status = Self::new(StatusCode::NOT_FOUND, "NotFound", message);
@@ -126,6 +136,15 @@ impl Status {
 
     pub fn gone(message: impl Into<String>) -> Self {
         Self::new(StatusCode::GONE, "Expired", message)
+    }
+
+    /// For a path that there is with other methods.
+    pub fn no_such_method() -> Self {
+        let message = "the server does not allow this method on the requested resource";
+        let code = StatusCode::METHOD_NOT_ALLOWED;
+        let mut status = Self::new(code, "MethodNotAllowed", message);
+        status.details = json!({});
+        status
     }
 
     pub fn method_not_allowed(verb: &str, resource: &str) -> Self {

@@ -4,6 +4,7 @@ mod apply;
 mod apply_owners;
 mod cache;
 mod clients;
+mod codes;
 mod conversion;
 mod crud;
 mod custom;
@@ -115,6 +116,11 @@ impl Cluster {
 
     pub(crate) async fn get(&self, path: &str) -> Value {
         self.send("GET", path, &[], "").await.1
+    }
+
+    /// Whether there is anything at a path.
+    pub(crate) async fn serves(&self, path: &str) -> bool {
+        self.exchange("GET", path, &[], "").await.1 != "404 page not found\n"
     }
 
     /// An answer that is no single document: a finished watch.

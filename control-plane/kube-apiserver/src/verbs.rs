@@ -61,13 +61,17 @@ async fn route(call: &mut Call) -> Result<Answer, Status> {
 /// Whether the path has a namespace where the resource has one.
 fn check_scope(call: &Call) -> Result<(), Status> {
     let (resource, info) = (&call.resource, &call.info);
+    let nothing = || match resource.custom {
+        Some(_) => Status::page_not_found(),
+        None => Status::no_such_path(),
+    };
     if resource.namespaced {
         let needs_one = !matches!(info.verb.as_str(), "list" | "watch" | "deletecollection");
         if needs_one && info.namespace.is_empty() && !resource.is_virtual {
-            return Err(Status::no_such_path());
+            return Err(nothing());
         }
     } else if !info.namespace.is_empty() && !resource.is("", "namespaces") {
-        return Err(Status::no_such_path());
+        return Err(nothing());
     }
     Ok(())
 }

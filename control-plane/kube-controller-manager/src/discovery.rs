@@ -7,7 +7,7 @@
 
 use kube::{
     Client, Discovery,
-    core::ApiResource,
+    core::{ApiResource, discovery::v2::APIGroupDiscovery},
     discovery::{ApiGroup, Scope, verbs},
 };
 
@@ -39,12 +39,33 @@ impl Kind {
     }
 }
 
-/// The server's own words.
+/// The server's own words; client-go's where there is no server at a path.
 pub(crate) fn told(error: &kube::Error) -> String {
     match error {
+        kube::Error::Api(status)
+            if status.code == 404 && status.message == "404 page not found" =>
+        {
+            "the server could not find the requested resource".to_owned()
+        }
         kube::Error::Api(status) => status.message.clone(),
         other => telemetry::chain(other).to_string(),
     }
+}
+
+/// The versions of aggregated APIs that could not be asked lately, each with why: upstream's words.
+pub(crate) async fn stale(client: &Client) -> Vec<(String, String)> {
+    // A server that has no such document is asked for each version, and says what fails itself.
+    let Ok(list) = client.list_api_groups_aggregated().await else { return Vec::new() };
+    let mut stale: Vec<_> = list.items.iter().flat_map(stale_versions).collect();
+    stale.sort();
+    let why = |it: String| (it.clone(), format!("stale GroupVersion discovery: {it}"));
+    stale.into_iter().map(why).collect()
+}
+
+fn stale_versions(group: &APIGroupDiscovery) -> Vec<String> {
+    let name = group.metadata.as_ref().and_then(|it| it.name.as_deref()).unwrap_or_default();
+    let stale = group.versions.iter().filter(|it| it.freshness.as_deref() == Some("Stale"));
+    stale.map(|it| format!("{name}/{}", it.version.as_deref().unwrap_or_default())).collect()
 }
 
 /// All kinds that can be listed and deleted, each in its preferred version.

@@ -2,7 +2,7 @@
 //!
 //! Pods go first, so that nothing they need is taken from under them; then everything else; when
 //! nothing is left, the namespace's own finalizer is removed. What is in the way is said in the
-//! namespace's conditions.
+//! namespace's conditions: an aggregated API that is down, too, as nobody knows what it has there.
 //!
 //! Upstream: `pkg/controller/namespace/deletion`.
 
@@ -72,6 +72,8 @@ fn is_held(namespace: &Namespace) -> bool {
 
 async fn empty(context: &Context, namespace: &str) -> Findings {
     let mut findings = Findings::default();
+    // What is stale first: what is told of afterwards is then at least as new.
+    let stale = discovery::stale(&context.client).await;
     let kinds = match discovery::kinds(&context.client).await {
         Ok(kinds) => kinds,
         Err(error) => {
@@ -79,13 +81,15 @@ async fn empty(context: &Context, namespace: &str) -> Findings {
             return findings;
         }
     };
-    let namespaced = kinds.into_iter().filter(|it| it.is_namespaced);
+    findings.undiscovered(&stale);
+    let is_stale = |it: &Kind| stale.iter().any(|(version, _)| *version == it.resource.api_version);
+    let namespaced = kinds.into_iter().filter(|it| it.is_namespaced && !is_stale(it));
     let (pods, others): (Vec<_>, Vec<_>) =
         namespaced.partition(|it| it.resource.group.is_empty() && it.resource.plural == "pods");
     for kind in &pods {
         empty_of(context, namespace, kind, &mut findings).await;
     }
-    if !findings.is_empty() {
+    if findings.holds_back() {
         return findings;
     }
     for kind in &others {

@@ -41,7 +41,7 @@ impl<'a> Round<'a> {
             catalog,
             resource: &call.resource,
             attributes,
-            is_dry_run: crate::verbs::write::is_dry_run(call)? || is_tried_deletion,
+            is_dry_run: crate::verbs::write::is_dry_run(call) || is_tried_deletion,
             options: options(call, attributes.operation),
         })
     }

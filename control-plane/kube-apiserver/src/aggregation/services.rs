@@ -59,7 +59,15 @@ pub(crate) fn bootstrap_objects(catalog: &Catalog) -> Vec<Value> {
 /// The stored one as it should be, if it is not: one that an older version made.
 pub(crate) fn reconciled(stored: &Value, wanted: &Value) -> Option<Value> {
     let is_own = stored["metadata"]["labels"][AUTOMANAGED] == "onstart";
-    if !is_own || stored["spec"]["service"].is_object() || stored["spec"] == wanted["spec"] {
+    if !is_own || stored["spec"]["service"].is_object() {
+        return None;
+    }
+    with_spec(stored, wanted)
+}
+
+/// The stored one with the spec that is wanted, if it has another.
+fn with_spec(stored: &Value, wanted: &Value) -> Option<Value> {
+    if stored["spec"] == wanted["spec"] {
         return None;
     }
     let mut next = stored.clone();
@@ -102,7 +110,8 @@ pub(crate) fn expected_name(service: &Value) -> String {
     format!("{}.{}", part("version"), part("group"))
 }
 
-/// Makes the APIServices of custom resources, and takes those away whose definition is gone.
+/// Makes the APIServices of custom resources, keeps them as they should be, and takes those away whose
+/// definition is gone.
 pub(super) async fn follow_definitions(server: &Arc<Server>) -> Result<(), StartError> {
     let catalog = server.catalog();
     let custom = catalog.all().iter().filter(|it| it.custom.is_some());
@@ -119,9 +128,17 @@ pub(super) async fn follow_definitions(server: &Arc<Server>) -> Result<(), Start
     for object in &stored {
         let spec = &object["spec"];
         let part = |field: &str| spec[field].as_str().unwrap_or_default().to_owned();
-        let is_own = object["metadata"]["labels"][AUTOMANAGED] == "true";
-        if is_own && !wanted.contains(&(part("group"), part("version"))) {
-            let path = format!("{PATH}/{}", meta(object, "name"));
+        let api = (part("group"), part("version"));
+        if object["metadata"]["labels"][AUTOMANAGED] != "true" {
+            continue;
+        }
+        let path = format!("{PATH}/{}", meta(object, "name"));
+        if wanted.contains(&api) {
+            let tolerated = &[StatusCode::CONFLICT, StatusCode::NOT_FOUND];
+            if let Some(next) = with_spec(object, &service(&api.0, &api.1, CUSTOM, "true")) {
+                bootstrap::send(server, Method::PUT, path, &next, tolerated).await?;
+            }
+        } else {
             let options = json!({
                 "kind": "DeleteOptions", "apiVersion": "v1",
                 "preconditions": { "resourceVersion": meta(object, "resourceVersion") },

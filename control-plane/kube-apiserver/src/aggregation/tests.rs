@@ -298,8 +298,8 @@ async fn what_a_server_behind_a_service_serves_is_part_of_discovery_and_openapi_
     assert!(whole["paths"]["/version"].is_null(), "not of the version");
     assert!(whole["definitions"]["com.example.wardle.v1alpha1.Flunder"].is_object());
     assert_eq!(cluster.delete(&format!("{SERVICES}/{NAME}")).await.0, 200);
-    assert_eq!(cluster.get(ROOT).await["code"], 404);
-    assert_eq!(cluster.get("/apis/wardle.example.com").await["code"], 404);
+    assert!(!cluster.serves(ROOT).await);
+    assert!(!cluster.serves("/apis/wardle.example.com").await);
     assert!(cluster.get("/openapi/v3").await["paths"][path].is_null());
 }
 
@@ -351,6 +351,15 @@ async fn custom_resources_have_an_api_service_as_long_as_their_definition_is_the
     assert_eq!(made["metadata"]["labels"][label], "true");
     assert_eq!(made["spec"]["groupPriorityMinimum"], 1000);
     assert_eq!(made["status"]["conditions"][0]["reason"], "Local");
+    let other = json!({"spec": {"groupPriorityMinimum": 5, "versionPriority": 5}});
+    let (code, patched) = world.cluster.patch(&path, "merge-patch+json", other).await;
+    assert_eq!((code.as_u16(), &patched["spec"]["versionPriority"]), (200, &json!(5)));
+    let as_before = async {
+        while world.cluster.get(&path).await["spec"] != made["spec"] {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(LIMIT, as_before).await.expect("it is written back");
     world.cluster.delete(&format!("{definitions}/things.example.com")).await;
     tokio::time::timeout(LIMIT, has(false)).await.unwrap();
 }

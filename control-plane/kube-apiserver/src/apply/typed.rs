@@ -90,6 +90,15 @@ impl Kind {
         }
     }
 
+    /// The type of a field or entry, where one is known.
+    fn shape(&self, name: &str) -> Option<&Shape> {
+        match self {
+            Self::Struct(object) => object.fields.get(name).map(|it| &it.shape),
+            Self::Map(inner) | Self::Keyed(_, inner) => Some(inner),
+            _ => None,
+        }
+    }
+
     fn merges_fields(&self) -> bool {
         matches!(self, Self::Struct(_) | Self::Map(_) | Self::Deduced)
     }

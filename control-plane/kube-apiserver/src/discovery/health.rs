@@ -96,7 +96,7 @@ pub(super) async fn one(
     check: &str,
 ) -> Result<Response<Body>, Status> {
     if !checks(name).any(|it| it == check) {
-        return Err(Status::no_such_path());
+        return Err(Status::page_not_found());
     }
     let is_well = passes(server, name, check).await;
     let mut response =

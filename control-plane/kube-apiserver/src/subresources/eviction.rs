@@ -45,7 +45,7 @@ pub(crate) async fn evict(call: &mut Call) -> Result<Answer, Status> {
         return Err(Status::bad_request("name in URL does not match name in Eviction object"));
     }
     let mut options = Options::of(&eviction["deleteOptions"])?;
-    options.is_dry_run |= write::is_dry_run(call)?;
+    options.is_dry_run |= write::is_dry_run(call);
     let pod_key = call.resource.key(&call.info.namespace, &name);
     let pod = latest::found(call, &pod_key).await?.map(|it| registry::decode(&it));
     let pod = pod.ok_or_else(|| Status::not_found("pods", &name))?;

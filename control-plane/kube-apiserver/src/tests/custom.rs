@@ -19,7 +19,7 @@ fn definition() -> Value {
 #[tokio::test]
 async fn a_definition_is_served_at_once_and_takes_its_objects_with_it() {
     let cluster = Cluster::start().await;
-    assert_eq!(cluster.get(WIDGETS).await["code"], 404);
+    assert!(!cluster.serves(WIDGETS).await);
     let (code, made) = cluster.post(DEFINITIONS, definition()).await;
     assert_eq!(code, 201, "{made}");
     assert_eq!(made["status"]["conditions"][1]["type"], "Established");
@@ -46,7 +46,7 @@ async fn a_definition_is_served_at_once_and_takes_its_objects_with_it() {
         cluster.patch(&format!("{WIDGETS}/w"), "strategic-merge-patch+json", strategic).await;
     assert_eq!(code, 415);
     cluster.delete(&format!("{DEFINITIONS}/widgets.example.com")).await;
-    assert_eq!(cluster.get(WIDGETS).await["code"], 404);
+    assert!(!cluster.serves(WIDGETS).await);
     cluster.post(DEFINITIONS, definition()).await;
     assert_eq!(cluster.get(WIDGETS).await["items"], json!([]));
 }

@@ -78,7 +78,7 @@ impl Options {
             decode::body(call.header(header::CONTENT_TYPE), &call.body)?.value
         };
         let mut options = Self::of(&body)?;
-        options.is_dry_run |= write::is_dry_run(call)?;
+        options.is_dry_run |= write::is_dry_run(call);
         if options.is_dry_run {
             options.told["dryRun"] = json!(["All"]);
         }

@@ -86,7 +86,6 @@ struct Plan {
 fn plan(call: &Call) -> Result<Plan, Status> {
     let limit = call.parameter("limit").map(limit).transpose()?.flatten();
     let version = revision(call)?;
-    let matching = call.parameter("resourceVersionMatch");
     if let Some(token) = call.parameter("continue") {
         if version.is_some_and(|it| it > 0) {
             return Err(Status::bad_request(
@@ -96,28 +95,8 @@ fn plan(call: &Call) -> Result<Plan, Status> {
         let (revision, after) = read_continue(token)?;
         return Ok(Plan { at: revision, oldest: revision, after: Some(after), limit });
     }
-    let at = match (matching, version) {
-        (None | Some("NotOlderThan"), _) => None,
-        (Some("Exact"), Some(version)) if version > 0 => Some(version),
-        (Some("Exact"), _) => {
-            return Err(invalid_match(
-                "Forbidden",
-                "resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\"",
-            ));
-        }
-        (Some(other), _) => {
-            return Err(invalid_match(
-                "Unsupported value",
-                &format!("\"{other}\": supported values: \"Exact\", \"NotOlderThan\""),
-            ));
-        }
-    };
-    if matching.is_some() && version.is_none() {
-        return Err(invalid_match(
-            "Forbidden",
-            "resourceVersionMatch is forbidden unless resourceVersion is provided",
-        ));
-    }
+    let is_exact = call.parameter("resourceVersionMatch") == Some("Exact");
+    let at = version.filter(|_| is_exact);
     Ok(Plan { at, oldest: version, after: None, limit })
 }
 
@@ -127,12 +106,6 @@ fn limit(text: &str) -> Result<Option<usize>, Status> {
         Status::bad_request(format!("strconv.ParseInt: parsing \"{text}\": invalid syntax"))
     })?;
     Ok(usize::try_from(parsed).ok().filter(|it| *it > 0))
-}
-
-fn invalid_match(what: &str, why: &str) -> Status {
-    Status::bad_request(format!(
-        "ListOptions.meta.k8s.io \"\" is invalid: resourceVersionMatch: {what}: {why}"
-    ))
 }
 
 /// `resourceVersion` of the query.

@@ -10,6 +10,7 @@
 use std::sync::Arc;
 
 use mvcc::Record;
+use serde_json::json;
 
 use crate::{registry, server::Call, status::Status, verbs::namespace};
 
@@ -46,6 +47,7 @@ fn too_large(wanted: u64, now: u64) -> Status {
     let mut status =
         Status::timeout(format!("Too large resource version: {wanted}, current: {now}"));
     status.retry_after = Some(1);
+    status.details = json!({ "retryAfterSeconds": 1 });
     status.cause("ResourceVersionTooLarge", "Too large resource version", "")
 }
 

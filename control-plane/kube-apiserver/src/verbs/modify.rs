@@ -176,7 +176,7 @@ async fn apply(
     let claims = claims.map_err(Refused::Failed)?;
     let kept = custom::stored(&call.server, resource, &new).await.map_err(Refused::Failed)?;
     let stored = registry::encode(&kept);
-    let is_dry_run = write::is_dry_run(call).map_err(Refused::Failed)?;
+    let is_dry_run = write::is_dry_run(call);
     if stored == record.value {
         return Ok(write::shown(call, &new, &stored, record.mod_revision));
     }

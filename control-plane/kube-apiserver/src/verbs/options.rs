@@ -1,6 +1,7 @@
-//! What a write's query asks for, checked before anything else.
+//! What a request's query asks for, checked before anything else; a watch has its own checks.
 //!
-//! Upstream: `ValidateCreateOptions` and its kin in k8s.io/apimachinery/pkg/apis/meta/v1/validation.
+//! Upstream: `ValidateCreateOptions` and its kin in k8s.io/apimachinery/pkg/apis/meta/v1/validation,
+//! `ValidateListOptions` in internalversion/validation.
 
 use serde_json::json;
 
@@ -17,6 +18,12 @@ pub(crate) fn check(call: &Call) -> Result<(), Status> {
         "create" => "CreateOptions",
         "update" => "UpdateOptions",
         "patch" => "PatchOptions",
+        "delete" => return refused("DeleteOptions", &dry_run(call)),
+        "deletecollection" => {
+            refused("DeleteOptions", &dry_run(call))?;
+            return refused("ListOptions", &list(call));
+        }
+        "list" => return refused("ListOptions", &list(call)),
         _ => return Ok(()),
     };
     let mut errors = Vec::new();
@@ -37,15 +44,50 @@ pub(crate) fn check(call: &Call) -> Result<(), Status> {
         let why = format!("invalid character U+{:04X} (at position {at})", u32::from(it));
         errors.push(FieldError::invalid("fieldManager", manager, why));
     }
-    if let Some(stage) = call.parameter("dryRun").filter(|it| *it != "All") {
-        errors.push(FieldError::not_supported("dryRun", json!([stage]), &["All"]));
-    }
+    errors.extend(dry_run(call));
     let validation = call.parameter("fieldValidation").unwrap_or_default();
     if !VALIDATIONS.contains(&validation) {
         errors.push(FieldError::not_supported("fieldValidation", validation, &VALIDATIONS));
     }
+    refused(kind, &errors)
+}
+
+fn refused(kind: &str, errors: &[FieldError]) -> Result<(), Status> {
     if errors.is_empty() {
         return Ok(());
     }
-    Err(Status::invalid(&format!("{kind}.meta.k8s.io"), "", &errors))
+    Err(Status::invalid(&format!("{kind}.meta.k8s.io"), "", errors))
+}
+
+fn dry_run(call: &Call) -> Vec<FieldError> {
+    let stage = call.parameter("dryRun").filter(|it| *it != "All");
+    let refused = |it| FieldError::not_supported("dryRun", json!([it]), &["All"]);
+    stage.map(refused).into_iter().collect()
+}
+
+fn list(call: &Call) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    if let Some(matching) = call.parameter("resourceVersionMatch") {
+        const FIELD: &str = "resourceVersionMatch";
+        let version = call.parameter("resourceVersion");
+        let mut forbid = |why: &str| errors.push(FieldError::forbidden(FIELD, why));
+        if version.is_none() {
+            forbid("resourceVersionMatch is forbidden unless resourceVersion is provided");
+        }
+        if call.parameter("continue").is_some() {
+            forbid("resourceVersionMatch is forbidden when continue is provided");
+        }
+        if matching == "Exact" && version == Some("0") {
+            forbid("resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"");
+        }
+        if !matches!(matching, "Exact" | "NotOlderThan") {
+            let known = ["Exact", "NotOlderThan", ""];
+            errors.push(FieldError::not_supported(FIELD, matching, &known));
+        }
+    }
+    if call.parameter("sendInitialEvents").is_some() {
+        let why = "sendInitialEvents is forbidden for list";
+        errors.push(FieldError::forbidden("sendInitialEvents", why));
+    }
+    errors
 }

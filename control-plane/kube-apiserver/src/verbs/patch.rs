@@ -6,7 +6,7 @@ use http::{StatusCode, header};
 use serde_json::Value;
 
 use crate::{
-    apply, convert, decode, json_patches,
+    apply, convert, decode, go, json_patches,
     render::Answer,
     resources::{Resource, meta},
     schema,
@@ -44,14 +44,8 @@ fn parse(media: &str, call: &Call) -> Result<(Patch, Vec<String>), Status> {
     let value = || decode::json(&call.body).map(|it| (it.value, it.twice.warnings()));
     match media {
         JSON => {
-            let unreadable = |error: serde_json::Error| {
-                Status::bad_request(format!("error decoding patch: {error}"))
-            };
-            // Of a member that stands twice the last counts.
-            let patch = serde_json::from_slice(&call.body)
-                .or_else(|error| value().map_or(Err(error), |it| serde_json::from_value(it.0)));
-            let faults = decode::strict::of_json_patch(&call.body);
-            Ok((Patch::Json(patch.map_err(unreadable)?), faults))
+            let patch = json_patches::read(&call.body, value().ok().map(|it| it.0))?;
+            Ok((Patch::Json(patch), decode::strict::of_json_patch(&call.body)))
         }
         MERGE => value().map(|(it, faults)| (Patch::Merge(it), faults)),
         STRATEGIC if call.resource.custom.is_none() => {
@@ -117,26 +111,10 @@ fn patched(resource: &Resource, patch: &Patch, object: &mut Value) -> Result<(),
 /// Upstream shows a strategic patch as Go does, and of the others what they make.
 fn unfit(patch: &Patch, made: &Value, why: &str) -> Status {
     let shown = match patch {
-        Patch::Strategic(patch) => as_go_shows(patch),
+        Patch::Strategic(patch) => go::shown(patch),
         Patch::Json(_) | Patch::Merge(_) => made.to_string(),
     };
     Status::invalid("", "", &[FieldError::invalid("patch", shown, why)])
-}
-
-/// `%+v`.
-fn as_go_shows(value: &Value) -> String {
-    match value {
-        Value::Null => "<nil>".to_owned(),
-        Value::String(text) => text.clone(),
-        Value::Array(items) => {
-            format!("[{}]", items.iter().map(as_go_shows).collect::<Vec<_>>().join(" "))
-        }
-        Value::Object(fields) => {
-            let fields = fields.iter().map(|(name, it)| format!("{name}:{}", as_go_shows(it)));
-            format!("map[{}]", fields.collect::<Vec<_>>().join(" "))
-        }
-        other => other.to_string(),
-    }
 }
 
 /// A patch must not make the object another one.

@@ -1,8 +1,8 @@
 //! What all writing verbs share: decoding the body, dry runs, commits.
 
 use bytes::Bytes;
-use http::header;
-use mvcc::{CommitError, Txn};
+use http::{StatusCode, header};
+use mvcc::{CommitError, Op, Txn};
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -29,14 +29,8 @@ pub(crate) fn field_validation(call: &Call) -> Result<FieldValidation, Status> {
 }
 
 /// Whether the write is only tried.
-pub(crate) fn is_dry_run(call: &Call) -> Result<bool, Status> {
-    match call.parameter("dryRun") {
-        None => Ok(false),
-        Some("All") => Ok(true),
-        Some(other) => Err(Status::bad_request(format!(
-            "dryRun: Unsupported value: \"{other}\": supported values: \"All\""
-        ))),
-    }
+pub(crate) fn is_dry_run(call: &Call) -> bool {
+    call.parameter("dryRun") == Some("All")
 }
 
 /// Why a guarded commit did not happen.
@@ -46,8 +40,29 @@ pub(crate) enum Refused {
     Failed(Status),
 }
 
+/// What etcd takes in one request, as it is unless it is told to take more.
+const LARGEST: usize = 3 << 19;
+
+/// Whether etcd would refuse it, to which upstream sends what is built in as protobuf.
+fn is_too_large(call: &Call, value: &Bytes) -> bool {
+    if value.len() <= LARGEST {
+        return false;
+    }
+    let message = call.resource.custom.is_none().then(|| kube_protobuf::encode(value));
+    message.and_then(Result::ok).is_none_or(|it| it.len() > LARGEST)
+}
+
 /// Commits, and returns the revision; `operation` is what upstream's metrics call it.
 pub(crate) async fn commit(call: &Call, operation: &'static str, txn: Txn) -> Result<u64, Refused> {
+    let mut values = txn.ops.iter().filter_map(|it| match it {
+        Op::Put(_, value) => Some(value),
+        Op::Delete(_) => None,
+    });
+    if values.any(|it| is_too_large(call, it)) {
+        let message = "etcdserver: request is too large";
+        let status = Status::new(StatusCode::INTERNAL_SERVER_ERROR, "", message);
+        return Err(Refused::Failed(status));
+    }
     let begun = Instant::now();
     let committed = call.server.store.commit(txn).await;
     call.server.metrics.stored(operation, &call.resource, begun.elapsed());

@@ -17,6 +17,7 @@ use crate::discovery::Kind;
 /// What one pass found.
 #[derive(Debug, Default)]
 pub(super) struct Findings {
+    /// Why not all that there may be is known.
     pub(super) discovery: Option<String>,
     pub(super) content: Vec<String>,
     /// Objects by `resource.group`.
@@ -38,8 +39,27 @@ impl Findings {
         }
     }
 
+    /// Versions that could not be asked, each with why.
+    pub(super) fn undiscovered(&mut self, stale: &[(String, String)]) {
+        if stale.is_empty() {
+            return;
+        }
+        let all: Vec<_> = stale.iter().map(|(version, why)| format!("{version}: {why}")).collect();
+        self.discovery = Some(format!(
+            "Discovery failed for some groups, {} failing: unable to retrieve the complete list of \
+             server APIs: {}",
+            stale.len(),
+            all.join(", ")
+        ));
+    }
+
+    /// Whether something that is there must go before the rest may.
+    pub(super) fn holds_back(&self) -> bool {
+        !self.remaining.is_empty() || !self.content.is_empty()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
-        self.remaining.is_empty() && self.content.is_empty() && self.discovery.is_none()
+        !self.holds_back() && self.discovery.is_none()
     }
 
     pub(super) fn first_error(&self) -> Option<&str> {
@@ -71,9 +91,7 @@ impl Findings {
     }
 
     fn discovery_condition(&self) -> Row {
-        let problem = self.discovery.as_ref().map(|it| {
-            ("DiscoveryFailed", format!("Discovery failed for some groups, 1 failing: {it}"))
-        });
+        let problem = self.discovery.clone().map(|it| ("DiscoveryFailed", it));
         let fine = ("ResourcesDiscovered", "All resources successfully discovered");
         ("NamespaceDeletionDiscoveryFailure", problem, fine)
     }

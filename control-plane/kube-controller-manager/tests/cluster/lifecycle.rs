@@ -7,6 +7,7 @@ use k8s_openapi::api::{
     certificates::v1beta1::ClusterTrustBundle,
     core::v1::{ConfigMap, Namespace, Node, Pod, Secret},
 };
+use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
 use kube::{
     Api, ResourceExt,
     api::{DeleteParams, ListParams, PostParams},
@@ -51,6 +52,50 @@ async fn a_silent_node_loses_its_pods_after_five_minutes() {
         .await;
     let left = cluster.clock.now().duration_since(start).as_secs();
     assert!((350..=362).contains(&left), "left after {left} s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_namespace_stays_while_an_aggregated_api_is_down_but_what_is_known_goes() {
+    let cluster = Cluster::start(1).await;
+    let services = Api::<APIService>::all(cluster.client.clone());
+    let down: APIService = serde_json::from_value(json!({
+        "metadata": { "name": "v1.agg.io" },
+        "spec": { "group": "agg.io", "version": "v1", "groupPriorityMinimum": 1000,
+            "versionPriority": 15, "insecureSkipTLSVerify": true,
+            "service": { "namespace": "default", "name": "none" } },
+    }))
+    .unwrap();
+    services.create(&PostParams::default(), &down).await.unwrap();
+    let namespaces = Api::<Namespace>::all(cluster.client.clone());
+    let team: Namespace =
+        serde_json::from_value(json!({ "metadata": { "name": "team" } })).unwrap();
+    namespaces.create(&PostParams::default(), &team).await.unwrap();
+    let secrets = Api::<Secret>::namespaced(cluster.client.clone(), "team");
+    let secret: Secret = serde_json::from_value(json!({ "metadata": { "name": "s" } })).unwrap();
+    secrets.create(&PostParams::default(), &secret).await.unwrap();
+    namespaces.delete("team", &DeleteParams::default()).await.unwrap();
+    cluster
+        .eventually("the secret is gone and the namespace says why it is not", async |_| {
+            let team = namespaces.get("team").await.unwrap();
+            let conditions = team.status.unwrap().conditions.unwrap_or_default();
+            let said = |kind: &str| {
+                let it = conditions.iter().find(|it| it.type_ == kind)?;
+                Some((it.status.clone(), it.reason.clone()?, it.message.clone()?))
+            };
+            let told = "Discovery failed for some groups, 1 failing: unable to retrieve the complete \
+                        list of server APIs: agg.io/v1: stale GroupVersion discovery: agg.io/v1";
+            let failed = ("True".to_owned(), "DiscoveryFailed".to_owned(), told.to_owned());
+            said("NamespaceDeletionDiscoveryFailure") == Some(failed)
+                && said("NamespaceContentRemaining").is_some_and(|it| it.0 == "False")
+                && secrets.get_opt("s").await.unwrap().is_none()
+        })
+        .await;
+    services.delete("v1.agg.io", &DeleteParams::default()).await.unwrap();
+    cluster
+        .eventually("the namespace goes with the API", async |_| {
+            namespaces.get_opt("team").await.unwrap().is_none()
+        })
+        .await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,5 +1,5 @@
-//! Whether a configuration can be applied: fields that the type does not have, elements of lists that
-//! cannot be told apart.
+//! Whether a configuration can be applied: fields that the type does not have or that are of another
+//! type, elements of lists that cannot be told apart.
 //!
 //! Upstream: `TypedValue.Validate` of sigs.k8s.io/structured-merge-diff.
 
@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::{Kind, key_of};
-use crate::apply::field_set::shown;
+use crate::{apply::field_set::shown, go, schema::Shape};
 
 /// What is wrong with it, each with its path.
 pub(crate) fn check(value: &Value, kind: &Kind) -> Vec<String> {
@@ -24,6 +24,8 @@ fn walk(value: &Value, kind: &Kind, path: &mut Vec<String>, wrong: &mut Vec<Stri
                 path.push(super::field(name));
                 if kind.lacks(name) {
                     wrong.push(format!("{}: field not declared in schema", shown(path)));
+                } else if let Some(why) = kind.shape(name).and_then(|it| unfit(inner, it)) {
+                    wrong.push(format!("{}: {why}", shown(path)));
                 } else {
                     walk(inner, &kind.child(name), path, wrong);
                 }
@@ -52,6 +54,36 @@ fn walk(value: &Value, kind: &Kind, path: &mut Vec<String>, wrong: &mut Vec<Stri
             }
         }
         _ => {}
+    }
+}
+
+/// Why a value is none of a type, in the words of Go.
+fn unfit(value: &Value, shape: &Shape) -> Option<String> {
+    let is_scalar = !value.is_object() && !value.is_array();
+    let is_map = matches!(shape, Shape::Map(_)) || shape.object().is_some();
+    match shape {
+        _ if value.is_null() => None,
+        Shape::Integer(_) | Shape::Number if !value.is_number() => {
+            let found = go::name_of_type(value);
+            Some(format!("expected numeric (int or float), got {found}"))
+        }
+        Shape::String | Shape::Bytes if !value.is_string() => {
+            let found = go::source(value);
+            Some(format!("expected string, got &value.valueUnstructured{{Value:{found}}}"))
+        }
+        Shape::Boolean if !value.is_boolean() => {
+            Some(format!("expected boolean, got &{{{}}}", go::shown(value)))
+        }
+        Shape::IntOrString | Shape::Quantity | Shape::Time if !is_scalar => {
+            Some(format!("expected any scalar, got &{{{}}}", go::shown(value)))
+        }
+        Shape::List(_) if !value.is_array() => {
+            Some(format!("expected list, got &{{{}}}", go::shown(value)))
+        }
+        _ if is_map && !value.is_object() => {
+            Some(format!("expected map, got &{{{}}}", go::shown(value)))
+        }
+        _ => None,
     }
 }
 
