@@ -85,13 +85,17 @@ pub(super) fn check(
     if !is_counted(attributes) {
         return Ok(());
     }
+    let quotas = objects.list("resourcequotas", &attributes.info.namespace);
+    if quotas.is_empty() {
+        return Ok(());
+    }
     let kind = attributes.info.group_resource();
     let Some(new) = Stored::read(&kind, object) else { return Ok(()) };
     let old = attributes.old.and_then(|it| Stored::read(&kind, it));
     let old = old.as_ref().map(|it| it.counted(now));
     let new = new.counted(now);
     let request = Request { objects, attributes, object, kind: &kind, new, old, now };
-    for quota in objects.list("resourcequotas", &attributes.info.namespace) {
+    for quota in quotas {
         request.check(&quota)?;
     }
     Ok(())
