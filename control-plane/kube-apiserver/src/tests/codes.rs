@@ -123,17 +123,22 @@ async fn where_nothing_is_served_a_line_says_so_and_a_status_below_what_is_there
     }
 }
 
-#[tokio::test]
-async fn what_etcd_would_not_take_is_refused_as_etcd_does() {
-    let cluster = Cluster::start().await;
-    let schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+/// A definition of cluster-scoped objects, and where they are.
+async fn define_things(cluster: &Cluster, schema: Value) -> &'static str {
     let definition = json!({"metadata": {"name": "things.example.com"}, "spec": {
         "group": "example.com", "scope": "Cluster", "names": {"plural": "things", "kind": "Thing"},
         "versions": [{"name": "v1", "served": true, "storage": true,
             "schema": {"openAPIV3Schema": schema}}]}});
     let definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
     assert_eq!(cluster.post(definitions, definition).await.0, 201);
-    let things = "/apis/example.com/v1/things";
+    "/apis/example.com/v1/things"
+}
+
+#[tokio::test]
+async fn what_etcd_would_not_take_is_refused_as_etcd_does() {
+    let cluster = Cluster::start().await;
+    let schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    let things = define_things(&cluster, schema).await;
     let of_size = |size: usize| {
         json!({"apiVersion": "example.com/v1", "kind": "Thing",
         "metadata": {"name": "t"}, "data": "x".repeat(size)})
@@ -205,13 +210,7 @@ async fn a_list_has_no_form_of_one_object_and_one_object_none_of_a_list() {
 async fn a_patch_whose_result_is_no_object_of_its_type_is_invalid() {
     let cluster = Cluster::start().await;
     let schema = json!({"type": "object", "properties": {"a": {"type": "string"}}});
-    let definition = json!({"metadata": {"name": "things.example.com"}, "spec": {
-        "group": "example.com", "scope": "Cluster", "names": {"plural": "things", "kind": "Thing"},
-        "versions": [{"name": "v1", "served": true, "storage": true,
-            "schema": {"openAPIV3Schema": schema}}]}});
-    let definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
-    assert_eq!(cluster.post(definitions, definition).await.0, 201);
-    let things = "/apis/example.com/v1/things";
+    let things = define_things(&cluster, schema).await;
     let thing = json!({"apiVersion": "example.com/v1", "kind": "Thing", "metadata": {"name": "m"}});
     assert_eq!(cluster.post(things, thing).await.0, 201);
     assert_eq!(cluster.post(MAPS, json!({"metadata": {"name": "m"}})).await.0, 201);

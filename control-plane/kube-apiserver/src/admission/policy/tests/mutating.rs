@@ -172,3 +172,16 @@ async fn conditions_parameters_and_variables_hold_for_mutations_too() {
 fn spec_of(spec: Value) -> Value {
     with(json!({"reinvocationPolicy": "Never"}), spec)
 }
+
+#[tokio::test]
+async fn a_policy_does_not_move_an_object_to_another_namespace() {
+    let cluster = Cluster::start().await;
+    let move_it =
+        r#"[JSONPatch{op: "replace", path: "/metadata/namespace", value: "kube-system"}]"#;
+    mutating(&cluster, "m", of("configmaps", "", json!([patch(move_it)]))).await;
+    let (code, refused) = post(&cluster, "a", json!({"a": "b"})).await;
+    assert_eq!(code, 400, "{refused}");
+    let told =
+        "the namespace of the provided object does not match the namespace sent on the request";
+    assert_eq!(refused["message"], told);
+}
