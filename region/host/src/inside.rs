@@ -154,18 +154,18 @@ fn sys(spec: &HostSpec, root: &Path, host: &Layout) -> Result<(), InsideError> {
         return delegate_v2(&folder);
     }
     linux_mount::filesystem("tmpfs", &folder, plain, "mode=755,size=1m")?;
-    for hierarchy in &host.hierarchies {
-        let name = hierarchy.mount.file_name().unwrap_or("unified".as_ref());
+    // A v2 hierarchy beside them limits nothing in an instance, and crun refuses to run where one is
+    // that has a controller.
+    for hierarchy in host.hierarchies.iter().filter(|it| it.version == Version::V1) {
+        let name = hierarchy.mount.file_name().unwrap_or_default();
         let target = folder.join(name);
         prepare_folder(&target)?;
         let words: Vec<&str> = hierarchy.controllers.iter().map(String::as_str).collect();
-        let options = words.join(",");
-        let (kind, options) = match hierarchy.version {
-            Version::V2 => ("cgroup2", String::new()),
-            Version::V1 if options.starts_with("name=") => ("cgroup", format!("none,{options}")),
-            Version::V1 => ("cgroup", options),
-        };
-        linux_mount::filesystem(kind, &target, plain, &options)?;
+        let mut options = words.join(",");
+        if options.starts_with("name=") {
+            options.insert_str(0, "none,");
+        }
+        linux_mount::filesystem("cgroup", &target, plain, &options)?;
         // Controllers that share a hierarchy are also known by their own names.
         for word in words.iter().filter(|_| words.len() > 1) {
             let path = folder.join(word);

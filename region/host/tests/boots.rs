@@ -92,7 +92,7 @@ fn configure() -> Outcome {
         cpus: 2,
         has_sys_resource: linux_process::has_sys_resource(),
         has_apparmor: false,
-        has_crun: false,
+        has_crun: has_crun(),
     };
     for file in nodeadm::plan::plan(&config, &facts, "node")?.files {
         let path = Path::new(file.path);
@@ -459,8 +459,20 @@ async fn sandbox(hosts: &Hosts, id: &str) -> Outcome {
         }
     };
     tokio::time::timeout(Duration::from_secs(20), imported).await?;
-    let config = pod();
-    let request = v1::RunPodSandboxRequest { config: Some(config.clone()), ..Default::default() };
+    pod_runs(&mut runtime, id, "").await?;
+    if has_crun() { pod_runs(&mut runtime, id, "crun").await } else { Ok(()) }
+}
+
+fn has_crun() -> bool {
+    Path::new("/usr/bin/crun").exists()
+}
+
+async fn pod_runs(runtime: &mut api_cri::RuntimeClient, id: &str, handler: &str) -> Outcome {
+    let config = pod(handler);
+    let request = v1::RunPodSandboxRequest {
+        config: Some(config.clone()),
+        runtime_handler: handler.to_owned(),
+    };
     let sandbox = runtime.run_pod_sandbox(request).await?.into_inner().pod_sandbox_id;
     let request = v1::CreateContainerRequest {
         pod_sandbox_id: sandbox.clone(),
@@ -480,14 +492,14 @@ async fn sandbox(hosts: &Hosts, id: &str) -> Outcome {
     let seen = String::from_utf8(runtime.exec_sync(request).await?.into_inner().stdout)?;
     assert!(seen.starts_with("ip-192-168-0-12"), "{seen}");
     let layout = linux_cgroup::Layout::detect()?;
-    let folder = layout.folder("memory", &format!("nst-t-boots/{id}/kubepods/podu"));
+    let folder = layout.folder("memory", &format!("nst-t-boots/{id}/kubepods/pod{handler}"));
     assert!(folder.is_some_and(|it| it.is_dir()), "the pod is not in the instance's cgroup");
     runtime.stop_pod_sandbox(v1::StopPodSandboxRequest { pod_sandbox_id: sandbox }).await?;
     Ok(())
 }
 
 /// A pod on the instance's own network.
-fn pod() -> v1::PodSandboxConfig {
+fn pod(uid: &str) -> v1::PodSandboxConfig {
     let security = v1::LinuxSandboxSecurityContext {
         namespace_options: Some(v1::NamespaceOption {
             network: v1::NamespaceMode::Node.into(),
@@ -499,13 +511,13 @@ fn pod() -> v1::PodSandboxConfig {
     v1::PodSandboxConfig {
         metadata: Some(v1::PodSandboxMetadata {
             name: "p".to_owned(),
-            uid: "u".to_owned(),
+            uid: uid.to_owned(),
             namespace: "n".to_owned(),
             attempt: 0,
         }),
-        log_directory: "/var/log/pods/n_p_u".to_owned(),
+        log_directory: format!("/var/log/pods/n_p_{uid}"),
         linux: Some(v1::LinuxPodSandboxConfig {
-            cgroup_parent: "/kubepods/podu".to_owned(),
+            cgroup_parent: format!("/kubepods/pod{uid}"),
             security_context: Some(security),
             ..Default::default()
         }),
