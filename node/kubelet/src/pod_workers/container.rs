@@ -21,6 +21,7 @@ use crate::{
     pod::PodExt,
     pod_config, runtime_class, security, stop_signal,
     timeline::Phase,
+    turns::Made,
     volumes::{Mounted, Place, PrepareSubpathError},
 };
 
@@ -65,7 +66,7 @@ impl Worker {
         let creating = move |it: Runtime| async move {
             it.create_container(&sandbox, config, of_sandbox).await
         };
-        let created = self.call(creating).await;
+        let created = context.turns.take(Made::Container, self.call(creating)).await;
         let step = begun.ended(Phase::Created).of(&start.name).result("CreateContainer", &created);
         context.timelines.add(&uid, step);
         let id = created.map_err(|it| failed("CreateContainerError", it.message))?;
@@ -73,7 +74,7 @@ impl Worker {
         let begun = context.timelines.begin();
         let of = id.clone();
         let starting = move |it: Runtime| async move { it.start_container(&of).await };
-        let started = self.call(starting).await;
+        let started = context.turns.take(Made::Container, self.call(starting)).await;
         let step = begun.ended(Phase::Started).of(&start.name).result("StartContainer", &started);
         context.timelines.add(&uid, step);
         if let Err(error) = started {

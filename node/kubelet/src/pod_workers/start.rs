@@ -29,6 +29,7 @@ use crate::{
     pod_config, runtime_class,
     status::Verdict,
     timeline::Phase,
+    turns::Made,
     volumes::{MountError, Mounted},
 };
 
@@ -348,7 +349,7 @@ impl Worker {
             metrics.observe("kubelet_run_podsandbox_duration_seconds", &of, started.elapsed());
             made
         };
-        let id = match self.context.turns.take(made).await {
+        let id = match self.context.turns.take(Made::Sandbox, made).await {
             Ok(id) => id,
             Err(error) => {
                 metrics.add("kubelet_run_podsandbox_errors_total", &of, 1.0);
