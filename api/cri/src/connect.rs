@@ -31,6 +31,13 @@ pub fn connect(endpoint: &str) -> Result<Channel, ConnectError> {
     }))
 }
 
+/// The process that serves a runtime's socket, if it is in this PID namespace.
+pub async fn server_pid(endpoint: &str) -> Option<i32> {
+    let path = endpoint.strip_prefix("unix://").unwrap_or(endpoint);
+    let stream = transport::unix_connect(path.as_ref()).await.ok()?;
+    stream.peer_cred().ok()?.pid().filter(|it| *it > 0)
+}
+
 /// A channel over whatever `dial` yields.
 pub fn channel<F, D, I>(dial: F) -> Channel
 where
@@ -49,6 +56,18 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn who_serves_a_socket_is_known() {
+        let folder = std::env::temp_dir().join(format!("nst-peer-{}", std::process::id()));
+        let endpoint = format!("unix://{}", folder.display());
+        let listener = transport::unix_listen(&folder).unwrap();
+        let own = i32::try_from(std::process::id()).unwrap();
+        assert_eq!(server_pid(&endpoint).await, Some(own));
+        drop(listener);
+        std::fs::remove_file(&folder).unwrap();
+        assert_eq!(server_pid(&endpoint).await, None);
+    }
 
     #[tokio::test]
     async fn a_tcp_endpoint_is_refused() {

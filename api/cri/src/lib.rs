@@ -43,7 +43,7 @@ pub mod tasks {
     tonic::include_proto!("containerd.services.tasks.v1");
 }
 
-pub use self::connect::{ConnectError, channel, connect};
+pub use self::connect::{ConnectError, channel, connect, server_pid};
 
 /// The gRPC channel that all clients here use.
 pub type Channel = tonic::transport::Channel;

@@ -295,7 +295,7 @@ mod tests {
         assert!(cgroup.memory_stats().is_some());
         assert!(cgroup.cpu_stats().is_some());
         cgroup.set_memory_limit(64 << 20).unwrap();
-        cgroup.deny_block_devices().unwrap();
+        cgroup.deny_devices_of_machine().unwrap();
         assert!(!cgroup.is_frozen());
         cgroup.freeze(Freeze::Frozen).unwrap();
         let deadline = Instant::now() + Duration::from_secs(5);

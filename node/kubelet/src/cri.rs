@@ -247,7 +247,7 @@ impl Runtime {
 
     /// Asks the process to end, and kills it after `grace`.
     pub(crate) async fn stop_container(&self, id: &str, grace: Duration) -> Result<(), CriError> {
-        let timeout = i64::try_from(grace.as_secs()).unwrap_or(i64::MAX);
+        let timeout = whole_seconds(grace);
         let request = v1::StopContainerRequest { container_id: id.to_owned(), timeout };
         let mut client = self.runtime.clone();
         let reply = client.stop_container(request);
@@ -430,6 +430,12 @@ impl Runtime {
     }
 }
 
+/// CRI counts whole seconds: of what has begun nothing is taken away, as the process is killed then.
+fn whole_seconds(grace: Duration) -> i64 {
+    let seconds = grace.as_secs().saturating_add(u64::from(grace.subsec_nanos() > 0));
+    i64::try_from(seconds).unwrap_or(i64::MAX)
+}
+
 /// `ListPodSandbox` is `list_podsandbox` upstream, and so on.
 fn operation(call: &str) -> String {
     let call = call.replace("PodSandbox", "Podsandbox").replace("ContainerStats", "Containerstats");
@@ -459,5 +465,17 @@ fn describe(status: &Status) -> String {
             format!("{}: {source}", status.message())
         }
         _ => status.message().to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grace_of_which_a_moment_has_passed_is_not_a_second_shorter() {
+        let of = |millis| whole_seconds(Duration::from_millis(millis));
+        assert_eq!([of(5000), of(4999), of(4001), of(4000), of(0)], [5, 5, 5, 4, 0]);
+        assert_eq!(whole_seconds(Duration::MAX), i64::MAX);
     }
 }

@@ -9,6 +9,7 @@
 mod containers;
 mod logs;
 mod sandboxes;
+mod shims;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -24,7 +25,7 @@ use k8s_openapi::api::core::v1::Pod;
 use parking_lot::Mutex;
 use tracing::{debug, info};
 
-use self::containers::Policy;
+use self::{containers::Policy, shims::Shims};
 use crate::{
     context::Context,
     cri::{self, CriError},
@@ -44,6 +45,7 @@ pub(crate) struct Garbage {
     sweeping: tokio::sync::Mutex<()>,
     /// Whether the last look at images failed.
     images_failed: AtomicBool,
+    shims: Shims,
 }
 
 /// The images, and the names and ids that containers use.
@@ -63,7 +65,8 @@ impl Garbage {
     pub(crate) fn new(context: Arc<Context>, workers: Arc<PodWorkers>) -> Self {
         let sweeping = tokio::sync::Mutex::new(());
         let images_failed = AtomicBool::default();
-        Self { context, workers, uses: Mutex::default(), sweeping, images_failed }
+        let (uses, shims) = (Mutex::default(), Shims::default());
+        Self { context, workers, uses, sweeping, images_failed, shims }
     }
 
     /// What the policy does not keep.

@@ -1,5 +1,5 @@
 //! Work that no pod waits for: dead containers, images, log files, folders and cgroups of pods that
-//! are gone.
+//! are gone, shims that serve nothing.
 //!
 //! Upstream: `pkg/kubelet/kubelet_pods.go` (`HandlePodCleanups`),
 //! `pkg/kubelet/logs/container_log_manager.go`.
@@ -45,6 +45,7 @@ impl Housekeeping {
             self.garbage.collect_containers().await;
             if images_at.is_none_or(|it| it.elapsed() >= IMAGE_PERIOD) {
                 images_at = Some(Instant::now());
+                self.garbage.end_idle_shims().await;
                 if self.garbage.collect_images().await {
                     self.wake.wake();
                 }

@@ -61,7 +61,7 @@ use crate::{
     volumes::{
         self, Volumes,
         csi::{self, Csi},
-        trust_bundles::{self, TrustBundles},
+        trust_bundles::TrustBundles,
     },
 };
 
@@ -212,8 +212,7 @@ impl Kubelet {
             wake: wake.clone(),
         };
         drop(scope.spawn("eviction", eviction.run()));
-        let bundles = context.volumes.trust_bundles.clone();
-        drop(scope.spawn("tell-bundles", trust_bundles::tell(bundles, workers.clone())));
+        drop(scope.spawn("volume-news", volumes::news::run(workers.clone())));
         let csi = context.volumes.csi.clone();
         let handlers = vec![
             csi::handler(&csi),

@@ -11,6 +11,8 @@
 //!
 //! **Invariant:** nothing is listed: the node's identity may read only what its pods refer to.
 
+mod awaited;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
@@ -22,6 +24,7 @@ use kube::{Api, Client};
 use parking_lot::Mutex;
 use tokio::{sync::Mutex as AsyncMutex, time::Instant};
 
+use self::awaited::Awaited;
 use crate::{env, pod::PodExt};
 
 /// Long enough for a burst of pods, short enough that a pod made after a change sees the change.
@@ -109,11 +112,13 @@ pub(crate) struct Objects {
     slots: Mutex<HashMap<Key, Slot>>,
     /// What was read last.
     last: Mutex<HashMap<Key, Option<Arc<Data>>>>,
+    awaited: Awaited,
 }
 
 impl Objects {
     pub(crate) fn new(client: Client) -> Self {
-        Self { client, slots: Mutex::default(), last: Mutex::default() }
+        let awaited = Awaited::default();
+        Self { client, slots: Mutex::default(), last: Mutex::default(), awaited }
     }
 
     pub(crate) fn client(&self) -> &Client {
@@ -210,7 +215,8 @@ pub(crate) fn references(pod: &Pod) -> Vec<Reference> {
     all.into_iter().map(|(kind, name)| (kind, pod.namespace().to_owned(), name)).collect()
 }
 
-fn of_volume(volume: &Volume) -> Vec<(ObjectKind, String)> {
+/// Those that one volume is made from.
+pub(crate) fn of_volume(volume: &Volume) -> Vec<(ObjectKind, String)> {
     use ObjectKind::{ConfigMap, Secret};
     let mut all = Vec::new();
     all.extend(volume.config_map.iter().map(|it| (ConfigMap, it.name.clone())));

@@ -176,7 +176,17 @@ impl PodWorkers {
     /// Volumes of these pods are made again at once, not when it is their time.
     pub(crate) fn refresh_volumes(&self, concerns: impl Fn(&Pod) -> bool) {
         for inbox in self.workers.lock().values().filter(|it| concerns(&it.pod())) {
+            self.context.volumes.try_again(&inbox.uid());
             inbox.set_volumes_due();
+        }
+    }
+
+    /// The same of those volumes only that could not be made.
+    pub(crate) fn retry_volumes(&self, concerns: impl Fn(&Pod) -> bool) {
+        for inbox in self.workers.lock().values().filter(|it| concerns(&it.pod())) {
+            if self.context.volumes.try_again(&inbox.uid()) {
+                inbox.set_volumes_due();
+            }
         }
     }
 

@@ -14,6 +14,7 @@
 //! its probe says otherwise; upstream takes it out of Services for a moment.
 
 pub(crate) mod attempt;
+mod exchange;
 mod grpc;
 mod host;
 pub(crate) mod http;

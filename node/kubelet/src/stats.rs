@@ -18,6 +18,7 @@ pub(crate) mod model;
 mod network;
 pub(crate) mod processes;
 mod rates;
+mod system;
 mod volumes;
 
 use std::{path::Path, sync::Arc};
@@ -29,8 +30,8 @@ use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::Time};
 use self::{
     group::GroupStats,
     model::{
-        ContainerStats, CpuStats, FsStats, IoStats, MemoryStats, NodeStats, PsiData, PsiStats,
-        Rlimit, RuntimeStats, Summary, SwapStats,
+        CpuStats, FsStats, IoStats, MemoryStats, NodeStats, PsiData, PsiStats, Rlimit,
+        RuntimeStats, Summary, SwapStats,
     },
     rates::Rates,
     volumes::VolumeSizes,
@@ -80,7 +81,7 @@ impl Stats {
         };
         NodeStats {
             node_name: context.settings.node_name.clone(),
-            system_containers: self.system_containers(now),
+            system_containers: self.system_containers(now).await,
             start_time: self.boot_time().map(Time),
             cpu: Some(self.cpu("node", &stats, now)),
             memory: Some(MemoryStats {
@@ -115,44 +116,6 @@ impl Stats {
             group::from_meminfo(&mut stats, &std::fs::read_to_string(meminfo).unwrap_or_default());
         }
         stats
-    }
-
-    /// `kubelet` and `pods`, as upstream names them.
-    fn system_containers(&self, now: Timestamp) -> Vec<ContainerStats> {
-        let mut list = Vec::new();
-        let pods = self.context.cgroups.group(self.context.cgroups.root());
-        if pods.exists() {
-            let stats = pods.read();
-            let allocatable =
-                self.context.machine.allocatable_absolute(&self.context.settings.config);
-            let allocatable = u64::try_from(allocatable).unwrap_or(0);
-            let memory = MemoryStats {
-                available_bytes: Some(allocatable.saturating_sub(stats.working_set)),
-                ..memory(&stats, now)
-            };
-            list.push(ContainerStats {
-                name: "pods".to_owned(),
-                start_time: pods.made_at().map(Time),
-                cpu: Some(self.cpu("system/pods", &stats, now)),
-                memory: Some(memory),
-                io: io(&stats, now),
-                swap: Some(swap(&stats, now)),
-                ..ContainerStats::default()
-            });
-        }
-        let proc = &self.context.settings.proc;
-        if let Some(stats) = group::own_process(proc) {
-            let began = self.boot_time().zip(group::own_start(proc));
-            list.push(ContainerStats {
-                name: "kubelet".to_owned(),
-                start_time: began.map(|(boot, after)| Time(boot + after)),
-                cpu: Some(self.cpu("system/kubelet", &stats, now)),
-                memory: Some(memory(&stats, now)),
-                swap: Some(swap(&stats, now)),
-                ..ContainerStats::default()
-            });
-        }
-        list
     }
 
     async fn runtime_fs(&self, now: Timestamp) -> RuntimeStats {

@@ -13,19 +13,21 @@
 //!
 //! Upstream: `pkg/kubelet/volumemanager`, `pkg/volume`.
 //!
-//! Deviation: a volume that cannot be had is told
-//! at once, not after two minutes; volumes are made beside the sandbox, not before it.
+//! Deviation: volumes are made beside the sandbox, not before it.
 
 mod atomic;
 mod claims;
 pub(crate) mod csi;
 mod empty_dir;
+mod errors;
 mod host_mount;
 mod host_path;
 mod image;
 mod local;
 pub(crate) mod mounts;
+pub(crate) mod news;
 mod node_affinity;
+mod operations;
 mod ownership;
 mod payload;
 mod progress;
@@ -52,27 +54,31 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, Volume};
 use kube::Client;
 use parking_lot::Mutex;
-use tokio::sync::Mutex as AsyncMutex;
+use tokio::{sync::Mutex as AsyncMutex, time::Instant};
 use tracing::warn;
 
-pub(crate) use self::subpath::PrepareSubpathError;
 use self::{
     claims::ClaimError,
     csi::{Again, Csi, CsiVolume, Growing, Needs, PublishError},
     image::Shown,
+    operations::Operations,
     ownership::Group,
     spec::{Source, Spec, SpecError, Used},
     threads::Threads,
     trust_bundles::TrustBundles,
 };
+pub(crate) use self::{
+    errors::{MountError, MountVolumeError, UnmountError, Unmounted},
+    subpath::PrepareSubpathError,
+};
 use crate::{
     cri::snapshots::Snapshots,
-    downward::{Facts, FieldError},
+    downward::Facts,
     events::Recorder,
     images::Images,
     metrics::Metrics,
     node_object::NodeObject,
-    objects::{Objects, ReadObjectError},
+    objects::{self, Objects},
     paths::{Paths, make_private},
     pod::{PodExt, PodUid},
 };
@@ -105,85 +111,6 @@ pub(crate) const LEAST_REFRESH: Duration = Duration::from_secs(1);
 /// Upstream waits so long for volumes, too.
 const DISK_LIMIT: Duration = Duration::from_secs(123);
 
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum MountVolumeError {
-    #[error(transparent)]
-    Object(ReadObjectError),
-    #[error("{text}: {key}")]
-    NoKey { text: &'static str, key: String },
-    #[error(transparent)]
-    Field(FieldError),
-    #[error("failed to fetch token: {message}")]
-    Token { message: String },
-    #[error("hostPath type check failed: {path} {problem}")]
-    HostPath { path: String, problem: &'static str },
-    #[error("`{path}` is no path inside of a volume")]
-    BadPath { path: String },
-    #[error("{0}")]
-    Text(String),
-    #[error("failed to {action} `{}`: {source}", path.display())]
-    Io {
-        action: &'static str,
-        path: PathBuf,
-        #[source]
-        source: io::Error,
-    },
-}
-
-/// A volume that could not be made, as it is told in the pod's events.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum MountError {
-    #[error(
-        "Unable to attach or mount volumes: unmounted volumes=[{volume}], unattached volumes=[], failed to process volumes=[{volume}]: {message}"
-    )]
-    Process { volume: String, message: String },
-    #[error(
-        "Unable to attach or mount volumes: unmounted volumes=[{volume}], unattached volumes=[{volume}], failed to process volumes=[]: {message}"
-    )]
-    Unattached { volume: String, message: String },
-    /// The pod cannot run on this node.
-    #[error(
-        "Node has reached its volume attachment limit, rejecting pod: unmounted volumes=[{volume}], unattached volumes=[{volume}], failed to process volumes=[]"
-    )]
-    LimitExceeded { volume: String },
-    #[error("{step} failed for volume \"{volume}\" : {source}")]
-    Step {
-        step: &'static str,
-        volume: String,
-        #[source]
-        source: MountVolumeError,
-    },
-}
-
-impl MountError {
-    /// The reason of its event.
-    pub(crate) fn reason(&self) -> &'static str {
-        match self {
-            Self::Step { step: node_affinity::OF_DEVICE, .. } => "FailedMount",
-            Self::Step { step, .. } if step.starts_with("MapVolume") => "FailedMapVolume",
-            Self::LimitExceeded { .. } => "VolumeAttachmentLimitExceeded",
-            _ => "FailedMount",
-        }
-    }
-
-    /// Whether no other try can help: the pod has to go elsewhere.
-    pub(crate) fn is_final(&self) -> bool {
-        matches!(self, Self::LimitExceeded { .. })
-    }
-
-    fn process(volume: &Volume, error: impl ToString) -> Self {
-        Self::Process { volume: volume.name.clone(), message: error.to_string() }
-    }
-}
-
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum UnmountError {
-    #[error(transparent)]
-    Csi(csi::UnpublishError),
-    #[error(transparent)]
-    Io(#[from] io::Error),
-}
-
 /// What volumes are made with.
 pub(crate) struct Parts {
     pub client: Client,
@@ -213,6 +140,7 @@ pub(crate) struct Volumes {
     /// Whoever mounts or unmounts the disk of a `local` volume.
     disks: AsyncMutex<()>,
     threads: Threads,
+    operations: Operations,
 }
 
 /// A volume that is there.
@@ -240,34 +168,79 @@ impl Volumes {
     pub(crate) fn new(parts: Parts) -> Self {
         let (tokens, host_stats) = (tokens::Tokens::default(), stats::HostStats::default());
         let (made, disks) = (Mutex::default(), AsyncMutex::default());
-        let threads = Threads::default();
-        Self { parts, tokens, made, host_stats, disks, threads }
+        let (threads, operations) = (Threads::default(), Operations::default());
+        Self { parts, tokens, made, host_stats, disks, threads, operations }
     }
 
-    /// Makes every volume, or says which ones could not be made.
-    pub(crate) async fn mount(&self, pod: &Pod, facts: &Facts) -> Result<Mounted, Vec<MountError>> {
-        let used = Used::by(pod);
+    /// Makes every volume, or says which ones could not be made and when that is worth another try.
+    pub(crate) async fn mount(&self, pod: &Pod, facts: &Facts) -> Result<Mounted, Unmounted> {
+        let (uid, used) = (pod.uid(), Used::by(pod));
         let wanted = PodExt::spec(pod).volumes.iter().flatten().filter(|it| used.has(&it.name));
         let making = wanted.map(|volume| {
             let used = &used;
-            async move {
-                let made = self.mount_one(pod, volume, facts, used).await;
-                made.map(|made| (volume.name.clone(), made))
-            }
+            async move { (volume, self.mount_in_time(pod, volume, facts, used).await) }
         });
-        let mut made = self.made.lock().get(&pod.uid()).cloned().unwrap_or_default();
-        let (mut mounted, mut errors) = (Mounted::default(), Vec::new());
-        for result in futures::future::join_all(making).await {
+        let mut made = self.made.lock().get(&uid).cloned().unwrap_or_default();
+        let (mut mounted, mut errors, mut failed) = (Mounted::default(), Vec::new(), Vec::new());
+        for (volume, result) in futures::future::join_all(making).await {
             match result {
-                Ok((name, it)) => {
-                    mounted.add(&name, &it);
-                    made.insert(name, it);
+                Ok(it) => {
+                    mounted.add(&volume.name, &it);
+                    made.insert(volume.name.clone(), it);
                 }
-                Err(error) => errors.push(error),
+                Err(error) => {
+                    errors.extend(error);
+                    failed.push(&volume.name);
+                }
             }
         }
-        self.made.lock().insert(pod.uid(), made);
-        if errors.is_empty() { Ok(mounted) } else { Err(errors) }
+        let missing = failed.iter().filter(|it| !made.contains_key(**it));
+        let missing: Vec<String> = missing.map(|it| (*it).clone()).collect();
+        self.made.lock().insert(uid.clone(), made);
+        if failed.is_empty() {
+            self.operations.forget(&uid);
+            return Ok(mounted);
+        }
+        errors.extend(self.operations.time_out(&uid, missing));
+        let again = self.operations.again(&uid);
+        Err(Unmounted { again: again.filter(|_| errors.iter().all(MountError::is_paced)), errors })
+    }
+
+    /// Makes a volume; an error is `None` for as long as it is left alone after a failure.
+    async fn mount_in_time(
+        &self,
+        pod: &Pod,
+        volume: &Volume,
+        facts: &Facts,
+        used: &Used,
+    ) -> Result<Made, Option<MountError>> {
+        let uid = pod.uid();
+        if self.operations.is_held(&uid, &volume.name) {
+            return Err(None);
+        }
+        let made = self.mount_one(pod, volume, facts, used).await;
+        match &made {
+            Ok(_) => self.operations.done(&uid, &volume.name),
+            Err(error) if error.is_paced() => {
+                self.operations.failed(&uid, &volume.name);
+                for (kind, name) in objects::of_volume(volume) {
+                    self.objects.await_change((kind, pod.namespace().to_owned(), name));
+                }
+            }
+            Err(_) => {}
+        }
+        made.map_err(Some)
+    }
+
+    /// When volumes of a pod that could not be made are tried again.
+    pub(crate) fn again(&self, uid: &PodUid) -> Option<Instant> {
+        self.operations.again(uid)
+    }
+
+    /// What volumes of a pod could not be made without may be there now: they are tried at once. Says
+    /// whether there are any.
+    pub(crate) fn try_again(&self, uid: &PodUid) -> bool {
+        self.operations.try_again(uid)
     }
 
     async fn mount_one(
@@ -305,7 +278,7 @@ impl Volumes {
             return Err(at("MountVolume.MountOptionSupport check")(why));
         }
         const SET_UP: &str = "MountVolume.SetUp";
-        let begun = tokio::time::Instant::now();
+        let begun = Instant::now();
         let (mut image, mut told) = (None, None);
         let done = match &spec.source {
             Source::HostPath(it) => {
@@ -484,6 +457,7 @@ impl Volumes {
     pub(crate) async fn unmount(&self, uid: &PodUid) -> Result<(), UnmountError> {
         self.tokens.forget(uid);
         self.made.lock().remove(uid);
+        self.operations.forget(uid);
         self.threads.ended(uid, DISK_LIMIT).await;
         let folder = self.paths.pod(uid);
         if !folder.exists() {

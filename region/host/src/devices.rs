@@ -1,4 +1,13 @@
 //! A private `/dev`: the nodes that every Linux program expects, and none of the machine's disks.
+//!
+//! `/dev/kmsg` is another `/dev/null`: upstream's kubelet does not start without one, and the kernel's log is
+//! the machine's, with the words of all that runs on it. Nothing is read there and what is written goes
+//! nowhere; the kubelets hear of memory that runs out from the instance's own cgroup. On cgroup v1 the real
+//! one is kept from whoever makes a node for it, privileged pods included.
+//!
+//! Deviation: the kernel's log is empty, where an EC2 instance has its own. It can still be read by
+//! syslog(2) and `/proc/kmsg` (`dmesg -S`): to keep root from that takes a filter of system calls, which
+//! every container would be under.
 
 use std::{
     fs, io,
@@ -18,7 +27,7 @@ const NODES: [(&str, u64, u64, u32); 8] = [
     ("full", 1, 7, 0o666),
     ("random", 1, 8, 0o666),
     ("urandom", 1, 9, 0o666),
-    ("kmsg", 1, 11, 0o600),
+    ("kmsg", 1, 3, 0o600),
     ("tty", 5, 0, 0o666),
     ("fuse", 10, 229, 0o666),
 ];

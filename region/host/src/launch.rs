@@ -156,8 +156,8 @@ fn join_cgroup(spec: &HostSpec) -> Result<(), CgroupError> {
     if usize::try_from(spec.vcpus).unwrap_or(usize::MAX) < machine {
         cgroup.set_cpu_limit(spec.vcpus)?;
     }
-    if !cgroup.deny_block_devices()? {
-        tracing::warn!(instance = spec.instance_id, "block devices cannot be denied on cgroup v2");
+    if !cgroup.deny_devices_of_machine()? {
+        tracing::warn!(instance = spec.instance_id, "devices cannot be denied on cgroup v2");
     }
     cgroup.add(nix::unistd::getpid().as_raw())
 }

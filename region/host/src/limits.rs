@@ -44,7 +44,7 @@ fn from(has_sys_resource: bool, cgroups: Option<Kind>, counts_processes: bool) -
     if cgroups == Some(Kind::V2) {
         found.push(Limit {
             what: "cgroup v2 has no list of devices",
-            consequence: "privileged pods can reach the machine's disks",
+            consequence: "privileged pods can reach the machine's disks and its kernel's log",
         });
     }
     if cgroups.is_none() {

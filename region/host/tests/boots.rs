@@ -316,6 +316,9 @@ async fn look_around(hosts: &Hosts, id: &str) -> Outcome {
                   grep -c ^processor /proc/cpuinfo; echo $$; \
                   touch /usr/x 2>/dev/null || echo read-only; \
                   test -e /work || echo hidden; ls /dev/vda /dev/sda 2>/dev/null; \
+                  echo said-in-the-instance > /dev/kmsg; \
+                  dmesg | grep -q . || echo no log of the machine; mknod /root/k c 1 11; \
+                  test -d /sys/fs/cgroup/devices && { head -c 1 /root/k || echo nor by another name; }; \
                   echo 7 > /proc/sys/kernel/panic; echo kept > /root/kept; \
                   cat /proc/1/cmdline | tr '\\0' ' '; ls /sys/fs/cgroup | head -1";
     let seen = output(hosts, id, &["sh", "-c", script]).await?;
@@ -326,12 +329,16 @@ async fn look_around(hosts: &Hosts, id: &str) -> Outcome {
         "\n0-15\n",
         "\n16\n",
         "read-only\nhidden\n",
+        "no log of the machine\n",
         "run init",
     ] {
         assert!(seen.contains(wanted), "`{wanted}` is not in:\n{seen}");
     }
     assert_ne!(fs::read_to_string("/proc/sys/kernel/panic")?, "7\n", "leaked to the machine");
     assert!(!seen.contains("/dev/vda"));
+    if Path::new("/sys/fs/cgroup/devices").exists() {
+        assert!(seen.contains("nor by another name\n"), "{seen}");
+    }
     Ok(())
 }
 

@@ -22,7 +22,8 @@ use crate::{
     timeline::Phase,
 };
 
-/// What a container gets even when its hook has used up the grace.
+/// What a container gets even when its hook has used up the grace, or the grace is shorter
+/// (`minimumGracePeriodInSeconds`).
 const LEAST: Duration = Duration::from_secs(2);
 
 /// Ends all containers and sandboxes of a pod.
@@ -129,7 +130,8 @@ async fn in_turn(
     }
     // Whoever has no turn in time goes together with the others.
     drop(tokio::time::timeout(grace.saturating_sub(started.elapsed()), turn).await);
-    let left = grace.saturating_sub(started.elapsed()).max(LEAST.min(grace));
+    let least = if grace.is_zero() { Duration::ZERO } else { LEAST };
+    let left = grace.saturating_sub(started.elapsed()).max(least);
     let stopped = stop_signal::stop(context, it, left).await;
     let step = begun.ended(Phase::Killed).of(&it.name).result("StopContainer", &stopped);
     context.timelines.add(&pod.uid(), step);

@@ -30,7 +30,7 @@ use crate::{
     status::Verdict,
     timeline::Phase,
     turns::Made,
-    volumes::{MountError, Mounted},
+    volumes::{Mounted, Unmounted},
 };
 
 /// A sandbox to start containers in, and what it was made from.
@@ -255,7 +255,8 @@ impl Worker {
         let (mounted, sandbox) = tokio::join!(mounting, making);
         match mounted {
             Ok(mounted) => self.take_mounted(pod, mounted),
-            Err(errors) => {
+            Err(Unmounted { errors, again }) => {
+                self.volumes_again = again.filter(|_| sandbox.is_some());
                 for error in &errors {
                     context.recorder.warning(pod, error.reason(), error.to_string());
                 }
@@ -270,12 +271,17 @@ impl Worker {
         Some(Prepared { sandbox, config })
     }
 
-    async fn volumes(&self, pod: &Pod, facts: &Facts) -> Result<Mounted, Vec<MountError>> {
+    async fn volumes(&self, pod: &Pod, facts: &Facts) -> Result<Mounted, Unmounted> {
         let begun = self.context.timelines.begin();
+        // Whatever they are to tell is told now.
+        self.inbox.take_volumes_due();
         let mounted = self.context.volumes.mount(pod, facts).await;
-        let told = mounted.as_ref().map_err(|errors| {
-            errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
-        });
+        if mounted.as_ref().is_err_and(|it| it.errors.is_empty()) {
+            return mounted;
+        }
+        let told = mounted
+            .as_ref()
+            .map_err(|it| it.errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "));
         let step = begun.ended(Phase::Volumes).result("MountVolume.SetUp", &told);
         self.context.timelines.add(&pod.uid(), step);
         mounted

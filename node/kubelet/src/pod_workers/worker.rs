@@ -32,7 +32,7 @@ use crate::{
     status::{self, Verdict},
     stop_signal,
     timeline::Phase,
-    volumes::Mounted,
+    volumes::{Mounted, Unmounted},
 };
 
 /// Retries after an error of the runtime or of the API.
@@ -69,6 +69,8 @@ pub(super) struct Worker {
     holds: BTreeMap<String, Hold>,
     /// The same of the pod as a whole: its sandbox, its volumes.
     hold: Option<(Option<i64>, Instant)>,
+    /// When volumes that could not be made are tried again, if nothing else failed.
+    pub volumes_again: Option<Instant>,
     is_first_look: bool,
     retry: Duration,
     refresh_retry: Duration,
@@ -112,6 +114,7 @@ pub(super) async fn run(workers: Arc<PodWorkers>, inbox: Arc<Inbox>) {
         early_exits: EarlyExits::default(),
         holds: BTreeMap::new(),
         hold: None,
+        volumes_again: None,
         is_first_look: true,
         retry: FIRST_RETRY,
         refresh_retry: FIRST_RETRY,
@@ -216,6 +219,15 @@ impl Worker {
         })
     }
 
+    /// A pod that is held back has its deadline, too.
+    fn wait_until(&self, pod: &Pod, until: Timestamp) -> Next {
+        Next::Wait(Some(self.last_moment(pod).map_or(until, |it| it.min(until))))
+    }
+
+    fn last_moment(&self, pod: &Pod) -> Option<Timestamp> {
+        self.deadline_at(pod, PodExt::spec(pod).active_deadline_seconds?)
+    }
+
     fn deadline_at(&self, pod: &Pod, seconds: i64) -> Option<Timestamp> {
         let status = self.context.statuses.get(&pod.uid())?;
         let limit = SignedDuration::from_secs(seconds);
@@ -255,7 +267,7 @@ impl Worker {
             }
         }
         if let Some(until) = self.held_until(pod) {
-            return Ok(Next::Wait(Some(until)));
+            return Ok(self.wait_until(pod, until));
         }
         let inbox = self.inbox.clone();
         // A pod that is deleted does not wait for its own start to end.
@@ -270,10 +282,11 @@ impl Worker {
         }
         let observed = self.observe().await?;
         self.publish(pod, &observed, &plan.waiting, false);
-        let pause = self.retry;
+        let until = self.volumes_again.unwrap_or_else(|| Instant::now() + self.retry);
         self.retry = (self.retry * 2).min(LONGEST_RETRY);
-        self.hold = Some((pod.metadata.generation, Instant::now() + pause));
-        Ok(Next::Wait(Some(self.context.clock.now() + pause)))
+        self.hold = Some((pod.metadata.generation, until));
+        let pause = until.saturating_duration_since(Instant::now());
+        Ok(self.wait_until(pod, self.context.clock.now() + pause))
     }
 
     /// An event for each container that is held back after its end, once each time.
@@ -317,12 +330,15 @@ impl Worker {
     /// After a failure nothing is tried again before its time, whatever wakes the worker, unless the pod
     /// has been changed.
     fn held_until(&mut self, pod: &Pod) -> Option<Timestamp> {
-        let (generation, until) = self.hold?;
+        let (generation, mut until) = self.hold?;
+        if self.volumes_again.is_some() {
+            until = self.context.volumes.again(&pod.uid()).unwrap_or(until);
+        }
         let left = until.saturating_duration_since(Instant::now());
         if generation == pod.metadata.generation && !left.is_zero() {
             return Some(self.context.clock.now() + left);
         }
-        self.hold = None;
+        (self.hold, self.volumes_again) = (None, None);
         None
     }
 
@@ -380,12 +396,13 @@ impl Worker {
                 self.refresh_retry = FIRST_RETRY;
                 self.take_mounted(pod, mounted);
             }
-            Err(errors) => {
+            Err(Unmounted { errors, again }) => {
                 for error in errors {
                     self.context.recorder.warning(pod, error.reason(), error.to_string());
                 }
+                let again = again.map(|it| it.saturating_duration_since(Instant::now()));
                 let mounted = self.mounted.get_or_insert_default();
-                mounted.refresh_at = Some(now + self.refresh_retry);
+                mounted.refresh_at = Some(now + again.unwrap_or(self.refresh_retry));
                 self.refresh_retry = (self.refresh_retry * 2).min(LONGEST_REFRESH_RETRY);
             }
         }
@@ -412,8 +429,7 @@ impl Worker {
 
     /// The earliest of the times that the plan, the volumes and the deadline name.
     fn wake_at(&self, pod: &Pod, plan: &Plan) -> Option<Timestamp> {
-        let deadline = PodExt::spec(pod).active_deadline_seconds;
-        let deadline = deadline.and_then(|it| self.deadline_at(pod, it));
+        let deadline = self.last_moment(pod);
         let refresh = self.mounted.as_ref().and_then(|it| it.refresh_at);
         let is_deferred = self.resize.pending.as_ref().is_some_and(|it| it.reason == "Deferred");
         let room = is_deferred.then(|| self.context.clock.now() + LOOK_AGAIN);

@@ -24,6 +24,8 @@ pub(crate) enum Answer {
     Warned(String),
     /// The probe itself did not work: says nothing about the container.
     Failed(String),
+    /// The same, of an answer that was begun.
+    Unread(String),
 }
 
 impl Answer {
@@ -32,7 +34,7 @@ impl Answer {
         match self {
             Self::Good | Self::Warned(_) => Some(true),
             Self::Bad(_) => Some(false),
-            Self::Failed(_) => None,
+            Self::Failed(_) | Self::Unread(_) => None,
         }
     }
 }
@@ -58,6 +60,7 @@ pub(super) async fn attempt(
                 Answer::Bad(text)
             }
             Err(http::GetError::Request(message)) => Answer::Failed(message),
+            Err(http::GetError::Unread(message)) => Answer::Unread(message),
         };
     }
     if let Some(action) = &probe.tcp_socket {
@@ -147,14 +150,17 @@ async fn tcp(
 
 /// As Go's dialler says it.
 pub(super) fn dial_error(address: SocketAddr, error: &std::io::Error) -> String {
-    use std::io::ErrorKind;
     match error.kind() {
-        ErrorKind::TimedOut => format!("dial tcp {address}: i/o timeout"),
-        ErrorKind::ConnectionRefused => {
-            format!("dial tcp {address}: connect: connection refused")
-        }
-        ErrorKind::HostUnreachable => format!("dial tcp {address}: connect: no route to host"),
-        _ => format!("dial tcp {address}: connect: {error}"),
+        std::io::ErrorKind::TimedOut => format!("dial tcp {address}: i/o timeout"),
+        _ => format!("dial tcp {address}: connect: {}", os_text(error)),
+    }
+}
+
+/// As Go says what the system says.
+pub(super) fn os_text(error: &std::io::Error) -> String {
+    match error.raw_os_error() {
+        Some(number) => nix::errno::Errno::from_raw(number).desc().to_lowercase(),
+        None => error.to_string(),
     }
 }
 
@@ -185,6 +191,18 @@ mod tests {
     use k8s_openapi::api::core::v1::EnvVar;
 
     use super::*;
+
+    #[test]
+    fn what_a_dialler_meets_is_told_in_gos_words() {
+        let address = "192.0.2.1:80".parse().unwrap();
+        let of = |it: nix::errno::Errno| dial_error(address, &std::io::Error::from(it));
+        use nix::errno::Errno::{ECONNREFUSED, EHOSTUNREACH, ENETUNREACH};
+        assert_eq!(of(ECONNREFUSED), "dial tcp 192.0.2.1:80: connect: connection refused");
+        assert_eq!(of(EHOSTUNREACH), "dial tcp 192.0.2.1:80: connect: no route to host");
+        assert_eq!(of(ENETUNREACH), "dial tcp 192.0.2.1:80: connect: network is unreachable");
+        let late = std::io::ErrorKind::TimedOut.into();
+        assert_eq!(dial_error(address, &late), "dial tcp 192.0.2.1:80: i/o timeout");
+    }
 
     #[test]
     fn a_command_has_the_variables_that_the_container_names() {

@@ -10,14 +10,14 @@ use std::{
 };
 
 use ::http::{
-    HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Uri,
-    header::{ACCEPT, CONNECTION, HOST, LOCATION, USER_AGENT},
+    HeaderMap, HeaderName, HeaderValue, StatusCode, Uri,
+    header::{ACCEPT, CONNECTION, HOST, USER_AGENT},
 };
 use k8s_openapi::api::core::v1::{Container, HTTPGetAction, Pod};
-use transport::{HttpClient, Place};
 
 use super::{
-    attempt::{dial_error, named, port},
+    attempt::{named, port},
+    exchange::{Answered, AskError, exchange},
     host,
 };
 use crate::pod::PodExt;
@@ -38,13 +38,14 @@ pub(crate) enum GetError {
     /// The server at `host` does not speak TLS.
     #[error("{text}")]
     Plain { host: String, text: String },
+    /// The answer began well and did not end.
+    #[error("{0}")]
+    Unread(String),
     /// There is nobody to ask.
     #[error("{0}")]
     Request(String),
 }
 
-/// Upstream reads no more of an answer.
-const BODY_LIMIT: usize = 10 * 1024;
 /// Go's bound.
 const MOST_REDIRECTS: usize = 10;
 
@@ -75,11 +76,13 @@ pub(crate) async fn get(
     let headers = headers(action, agent);
     for _ in 0..MOST_REDIRECTS {
         let left = deadline.saturating_duration_since(tokio::time::Instant::now());
-        let (status, location, body) =
-            ask(&target, &headers, left).await.map_err(|it| it.told(&target))?;
+        let answer = ask(&target, &headers, left).await.map_err(|it| told(it, &target))?;
+        let (status, location) = (answer.status, answer.location);
         let Some(next) = location.filter(|_| is_followed(status)) else {
+            let body = answer.body.map_err(GetError::Unread)?;
             return Ok(Answer { status, body, is_redirect: false });
         };
+        let body = answer.body.unwrap_or_default();
         match redirected(&target, &next) {
             Some(next) => target = next,
             None => return Ok(Answer { status, body, is_redirect: true }),
@@ -94,17 +97,13 @@ fn is_followed(status: StatusCode) -> bool {
 }
 
 /// Asks at the first address that can be connected to.
-async fn ask(
-    target: &Target,
-    headers: &HeaderMap,
-    limit: Duration,
-) -> Result<(StatusCode, Option<String>, String), AskError> {
-    let mut last = AskError::Dial(format!("Get \"{}\": no address", target.uri));
+async fn ask(target: &Target, headers: &HeaderMap, limit: Duration) -> Result<Answered, AskError> {
+    let mut last = AskError::Dial("no address".to_owned());
     let started = tokio::time::Instant::now();
     for ip in &target.addresses {
         let (address, left) =
             (SocketAddr::new(*ip, target.port), limit.saturating_sub(started.elapsed()));
-        match ask_at(address, &target.uri, headers, left).await {
+        match exchange(address, &target.uri, headers, left).await {
             Err(error @ AskError::Dial(_)) => last = error,
             answer => return answer,
         }
@@ -112,67 +111,13 @@ async fn ask(
     Err(last)
 }
 
-enum AskError {
-    Dial(String),
-    NoTls(String),
-    Other(String),
-}
-
-impl AskError {
-    fn told(self, target: &Target) -> GetError {
-        let host = || target.uri.authority().map(ToString::to_string).unwrap_or_default();
-        match self {
-            Self::Dial(text) | Self::Other(text) => GetError::Answer(text),
-            Self::NoTls(text) => GetError::Plain { host: host(), text },
-        }
+fn told(error: AskError, target: &Target) -> GetError {
+    let host = || target.uri.authority().map(ToString::to_string).unwrap_or_default();
+    let failed = |text: String| format!("Get \"{}\": {text}", target.uri);
+    match error {
+        AskError::Dial(text) | AskError::Other(text) => GetError::Answer(failed(text)),
+        AskError::NoTls(text) => GetError::Plain { host: host(), text: failed(text) },
     }
-}
-
-async fn ask_at(
-    address: SocketAddr,
-    uri: &Uri,
-    headers: &HeaderMap,
-    limit: Duration,
-) -> Result<(StatusCode, Option<String>, String), AskError> {
-    let other = AskError::Other;
-    let mut request =
-        Request::get(uri).body(transport::empty()).map_err(|it| other(format!("{uri}: {it}")))?;
-    request.headers_mut().clone_from(headers);
-    let tls = match uri.scheme_str() {
-        Some("https") => {
-            Some(transport::tls::client_unverified(None).map_err(|it| other(it.to_string()))?)
-        }
-        _ => None,
-    };
-    let client = HttpClient::new(Place::Here, tls, limit).to(address);
-    let sent = tokio::time::timeout(limit, client.send(request)).await;
-    let failed = |text: String| format!("Get \"{uri}\": {text}");
-    let response = match sent {
-        Err(_) | Ok(Err(transport::SendError::TimedOut { .. })) => {
-            return Err(other(failed(
-                "context deadline exceeded (Client.Timeout exceeded while awaiting headers)"
-                    .to_owned(),
-            )));
-        }
-        Ok(Err(transport::SendError::Connect { source, .. })) => {
-            return Err(match source.kind() {
-                // What answered does not speak TLS.
-                std::io::ErrorKind::InvalidData => {
-                    let text = "http: server gave HTTP response to HTTPS client";
-                    AskError::NoTls(failed(text.to_owned()))
-                }
-                _ => AskError::Dial(failed(dial_error(address, &source))),
-            });
-        }
-        Ok(Err(error)) => return Err(other(failed(telemetry::chain(&error).to_string()))),
-        Ok(Ok(response)) => response,
-    };
-    let (head, body) = response.into_parts();
-    // Read to its end, so that the server sees no broken connection.
-    let body = tokio::time::timeout(limit, transport::collect(body, BODY_LIMIT)).await;
-    let body = body.ok().and_then(Result::ok).flatten().unwrap_or_default();
-    let location = head.headers.get(LOCATION).and_then(|it| it.to_str().ok()).map(str::to_owned);
-    Ok((head.status, location, String::from_utf8_lossy(&body).into_owned()))
 }
 
 fn target(
@@ -250,6 +195,7 @@ fn headers(action: &HTTPGetAction, agent: &str) -> HeaderMap {
 #[cfg(test)]
 mod tests {
     use k8s_openapi::{api::core::v1::HTTPHeader, apimachinery::pkg::util::intstr::IntOrString};
+    use transport::Place;
 
     use super::*;
 

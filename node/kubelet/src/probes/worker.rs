@@ -82,7 +82,7 @@ impl Task {
         let ask = || Box::pin(attempt::attempt(&self.context, pod, self, probe, limit));
         let mut answer = ask().await;
         for _ in 1..TRIES {
-            if !matches!(answer, Answer::Failed(_)) {
+            if !matches!(answer, Answer::Failed(_) | Answer::Unread(_)) {
                 break;
             }
             answer = ask().await;
@@ -90,21 +90,23 @@ impl Task {
         answer
     }
 
+    /// What found nothing out is not counted, and how long a failure took is not measured, as upstream has
+    /// it.
     fn count(&self, pod: &Pod, answer: &Answer, took: Duration) {
-        let result = match answer {
-            Answer::Good | Answer::Warned(_) => "successful",
-            Answer::Bad(_) => "failed",
-            Answer::Failed(_) => "unknown",
-        };
+        let Some(is_good) = answer.is_good() else { return };
         let labels = [
             ("probe_type", self.kind.title()),
             ("container", self.container.name.as_str()),
             ("pod", pod.name()),
             ("namespace", pod.namespace()),
         ];
-        self.context.metrics.observe("prober_probe_duration_seconds", &labels, took);
+        let metrics = &self.context.metrics;
+        if is_good {
+            metrics.observe("prober_probe_duration_seconds", &labels, took);
+        }
+        let result = if is_good { "successful" } else { "failed" };
         let total = [&labels[..], &[("pod_uid", self.uid.0.as_str()), ("result", result)]].concat();
-        self.context.metrics.add("prober_probe_total", &total, 1.0);
+        metrics.add("prober_probe_total", &total, 1.0);
     }
 
     fn tell(&self, pod: &Pod, answer: &Answer) {
@@ -116,6 +118,10 @@ impl Task {
             Answer::Failed(error) => (
                 "Unhealthy",
                 format!("{title} probe errored and resulted in unknown state: {error}"),
+            ),
+            Answer::Unread(error) => (
+                "Unhealthy",
+                format!("{title} probe errored and resulted in failure state: {error}"),
             ),
         };
         self.context.recorder.container_warning(pod, &self.container.name, reason, text);

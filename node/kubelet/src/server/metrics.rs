@@ -179,7 +179,7 @@ impl Server {
     /// What every Prometheus client tells of its process.
     fn process(&self, page: &mut Exposition) {
         let proc = &self.context.settings.proc;
-        let Some(own) = group::own_process(proc) else { return };
+        let Some(own) = group::process(proc, "self") else { return };
         let name = "process_cpu_seconds_total";
         page.begin(name, "counter", "User and system CPU time spent, in seconds.");
         page.sample(name, &NONE, own.cpu_nanos as f64 / 1e9);

@@ -270,24 +270,24 @@ pub(super) fn from_meminfo(stats: &mut GroupStats, meminfo: &str) {
     stats.swap = bytes("SwapTotal").saturating_sub(bytes("SwapFree"));
 }
 
-/// A field of `/proc/self/stat`, by its number in proc(5); from the third on.
-fn own(stat: &str, index: usize) -> Option<u64> {
+/// A field of a process's `stat`, by its number in proc(5); from the third on.
+fn of_process(stat: &str, index: usize) -> Option<u64> {
     stat.rsplit_once(')')?.1.split_whitespace().nth(index - 3)?.parse().ok()
 }
 
-/// How long after the machine's start this process began.
-pub(super) fn own_start(proc: &Path) -> Option<Duration> {
+/// How long after the machine's start a process began.
+pub(super) fn process_start(proc: &Path, pid: &str) -> Option<Duration> {
     // In hundredths of a second.
-    Some(Duration::from_millis(own(&text(&proc.join("self/stat")), 22)? * 10))
+    Some(Duration::from_millis(of_process(&text(&proc.join(pid).join("stat")), 22)? * 10))
 }
 
-/// This process alone, for whoever wants to know what the kubelet costs.
-pub(crate) fn own_process(proc: &Path) -> Option<GroupStats> {
-    let stat = text(&proc.join("self/stat"));
-    let at = |index: usize| own(&stat, index);
+/// One process alone; `self` for whoever wants to know what the kubelet costs.
+pub(crate) fn process(proc: &Path, pid: &str) -> Option<GroupStats> {
+    let stat = text(&proc.join(pid).join("stat"));
+    let at = |index: usize| of_process(&stat, index);
     let ticks = at(14)? + at(15)?;
     let rss = at(24)? * 4096;
-    let status = text(&proc.join("self/status"));
+    let status = text(&proc.join(pid).join("status"));
     let swap = crate::node::capacity::meminfo_bytes(&status, "VmSwap");
     Some(GroupStats {
         cpu_nanos: ticks * 10_000_000,

@@ -39,7 +39,7 @@ use std::{
 use k8s_openapi::api::{core::v1::SecretReference, storage::v1::CSIDriver};
 use kube::{Api, Client};
 use parking_lot::Mutex;
-use tokio::sync::{Mutex as AsyncMutex, Notify, OwnedMutexGuard};
+use tokio::sync::{Mutex as AsyncMutex, Notify, OwnedMutexGuard, watch};
 
 use self::layout::Layout;
 pub(crate) use self::{
@@ -92,6 +92,8 @@ pub(crate) struct Csi {
     pub(crate) in_use: InUse,
     unused: Notify,
     registered: Notify,
+    /// Marked when a driver has come, or a pod has let go of a volume.
+    changes: watch::Sender<()>,
     node: AsyncMutex<()>,
     stats: stats::Kept,
 }
@@ -134,6 +136,7 @@ impl Csi {
             in_use,
             unused: Notify::new(),
             registered: Notify::new(),
+            changes: watch::Sender::new(()),
             node: AsyncMutex::default(),
             stats: stats::Kept::default(),
         }
@@ -158,6 +161,14 @@ impl Csi {
             locks.entry(key.clone()).or_default().clone()
         };
         lock.lock_owned().await
+    }
+}
+
+/// Tells of each moment from which on volumes may be had that could not be had before.
+pub(super) async fn tell(csi: &Csi, tell: impl Fn()) {
+    let mut changes = csi.changes.subscribe();
+    while changes.changed().await.is_ok() {
+        tell();
     }
 }
 

@@ -101,6 +101,12 @@ async fn the_server_tells_what_the_node_and_its_pods_use() {
     ] {
         assert!(!node.pointer(path).unwrap_or(&Value::Null).is_null(), "{path}: {node}");
     }
+    let systems = node["systemContainers"].as_array().unwrap();
+    let names: Vec<_> = systems.iter().map(|it| it["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["pods", "kubelet", "runtime"]);
+    for system in systems {
+        assert!(system["memory"]["rssBytes"].as_u64().unwrap() > 1_000_000, "{system}");
+    }
     let pod = &summary["pods"][0];
     assert_eq!(pod["podRef"]["name"], "busy");
     let container = &pod["containers"][0];

@@ -43,6 +43,48 @@ async fn a_pre_stop_hook_takes_of_the_grace_that_the_pod_has() {
     world.until_gone("p").await;
 }
 
+/// As `kubectl delete --grace-period=5` of a pod that is ending already.
+#[tokio::test(start_paused = true)]
+async fn an_end_that_is_hurried_leaves_the_whole_shorter_grace_from_then_on() {
+    let millis = Duration::from_millis;
+    // When it is hurried after the end has begun, and how long the hook of the container takes.
+    for (after, hook) in [(10, 0), (700, 0), (1300, 300), (2950, 1700), (10_250, 950), (29_000, 0)]
+    {
+        let world = World::new().await;
+        let slow = Script::default().stop_takes(Duration::from_secs(3600));
+        world.runtime.script("c", slow.exec_takes(millis(hook)));
+        let mut container = json!({ "name": "c", "image": "i:1" });
+        if hook > 0 {
+            container["lifecycle"] = json!({ "preStop": { "exec": { "command": ["x"] } } });
+        }
+        let spec = json!({ "terminationGracePeriodSeconds": 30, "containers": [container] });
+        world.create(pod("p", spec)).await;
+        world.until("p", support::is_running).await;
+        world.delete("p", 30).await;
+        world.pass(millis(after)).await;
+        world.delete("p", 5).await;
+        let hurried = tokio::time::Instant::now();
+        while !world.runtime.running().is_empty() {
+            world.pass(millis(10)).await;
+        }
+        let took = hurried.elapsed();
+        let all = 5 * SECOND..6 * SECOND;
+        assert!(all.contains(&took), "after {after} ms, with a hook of {hook} ms: {took:?}");
+        world.until_gone("p").await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_container_has_two_seconds_to_end_however_short_the_grace_is() {
+    let world = World::new().await;
+    world.runtime.script("c", Script::default().stop_takes(Duration::from_secs(3600)));
+    world.create(pod("p", json!({ "containers": [{ "name": "c", "image": "i:1" }] }))).await;
+    world.until("p", support::is_running).await;
+    world.delete("p", 1).await;
+    world.until_gone("p").await;
+    assert_eq!(world.runtime.grace("c"), Some(2));
+}
+
 #[tokio::test(start_paused = true)]
 async fn hooks_of_sidecars_run_beside_the_others_and_all_end_when_the_grace_is_over() {
     let world = World::new().await;

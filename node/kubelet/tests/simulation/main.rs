@@ -24,6 +24,7 @@ mod servers;
 mod static_pods;
 mod support;
 mod user_namespaces;
+mod volumes;
 
 use std::{sync::atomic::Ordering, time::Duration};
 

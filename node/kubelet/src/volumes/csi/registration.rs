@@ -39,6 +39,7 @@ impl Handler for Csi {
             // What an earlier kubelet left staged may be taken away now.
             self.unused.notify_one();
             self.registered.notify_one();
+            self.changes.send_replace(());
             Ok(())
         })
     }

@@ -61,6 +61,7 @@ impl Csi {
         remove_left(&target.path)?;
         self.unrecord_checked(target)?;
         self.unused.notify_one();
+        self.changes.send_replace(());
         Ok(())
     }
 

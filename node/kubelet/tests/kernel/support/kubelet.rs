@@ -18,6 +18,7 @@ impl Bed {
             address: "127.0.0.1".to_owned(),
             cgroup_root: format!("/{}", self.name),
             pod_logs_dir: format!("{folder}/log/pods"),
+            container_runtime_endpoint: format!("unix://{folder}/c.sock"),
             cluster_dns: vec!["10.100.0.10".to_owned()],
             cluster_domain: "cluster.local".to_owned(),
             ..KubeletConfiguration::default()
