@@ -42,15 +42,4 @@ impl Cgroup {
             Version::V2 => write(&folder.join("cpu.max"), &format!("{quota} {period}")),
         }
     }
-
-    /// Keeps the cgroup from reading and writing block devices, so that not even its root can get
-    /// at the machine's disks. Making device nodes stays allowed: containers must.
-    ///
-    /// Says whether it could be done: v2 has no such file (it takes an eBPF program).
-    pub fn deny_block_devices(&self) -> Result<bool, CgroupError> {
-        match self.folder("devices") {
-            None => Ok(false),
-            Some(folder) => write(&folder.join("devices.deny"), "b *:* rw").map(|()| true),
-        }
-    }
 }

@@ -316,6 +316,9 @@ async fn look_around(hosts: &Hosts, id: &str) -> Outcome {
                   grep -c ^processor /proc/cpuinfo; echo $$; \
                   touch /usr/x 2>/dev/null || echo read-only; \
                   test -e /work || echo hidden; ls /dev/vda /dev/sda 2>/dev/null; \
+                  grep -sq Y /sys/module/apparmor/parameters/enabled || echo unarmoured; \
+                  mknod /root/disk b $(sed -n '3s/ *\\([0-9]*\\) *\\([0-9]*\\) .*/\\1 \\2/p' /proc/partitions) && \
+                  { head -c 1 /root/disk > /dev/null 2>&1 || echo no disk; }; \
                   echo 7 > /proc/sys/kernel/panic; echo kept > /root/kept; \
                   cat /proc/1/cmdline | tr '\\0' ' '; ls /sys/fs/cgroup | head -1";
     let seen = output(hosts, id, &["sh", "-c", script]).await?;
@@ -326,9 +329,13 @@ async fn look_around(hosts: &Hosts, id: &str) -> Outcome {
         "\n0-15\n",
         "\n16\n",
         "read-only\nhidden\n",
+        "unarmoured\n",
         "run init",
     ] {
         assert!(seen.contains(wanted), "`{wanted}` is not in:\n{seen}");
+    }
+    if linux_cgroup::Layout::detect()?.can_deny_block_devices() {
+        assert!(seen.contains("no disk\n"), "a disk can be read:\n{seen}");
     }
     assert_ne!(fs::read_to_string("/proc/sys/kernel/panic")?, "7\n", "leaked to the machine");
     assert!(!seen.contains("/dev/vda"));
