@@ -171,7 +171,7 @@ mod tests {
         let (major, minor) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
         let path = folder.join("disk");
         mknod(&path, SFlag::S_IFBLK, Mode::S_IRUSR, makedev(major, minor)).ok()?;
-        fs::File::open(&path).ok()?;
+        File::open(&path).ok()?;
         Some(path)
     }
 
@@ -215,7 +215,7 @@ mod tests {
             cgroup.remove().unwrap();
             let told = String::from_utf8_lossy(&done.stdout).into_owned();
             assert_eq!(told, "made\nrefused\nread\n", "{version:?}: {done:?}");
-            assert!(fs::File::open(&disk).is_ok(), "everybody else does");
+            assert!(File::open(&disk).is_ok(), "everybody else does");
         }
     }
 }
