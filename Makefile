@@ -16,7 +16,7 @@ PACKAGES := containerd runc nftables conntrack iproute2 busybox-static gcc libc6
 # What only tests need.
 TEST_PACKAGES := etcd-server openssl openssh-client
 
-.PHONY: help up test check tidy unit worlds e2e fuzz bench build images packages test-packages install tools down clean-host
+.PHONY: help up test check tidy unit worlds e2e v2 fuzz bench build images packages test-packages install tools down clean-host
 
 help: ## Show this help
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -58,6 +58,21 @@ worlds: ## Kernel and evaluator agree in random worlds: WORLDS=1000 of each kind
 e2e: packages build tools images ## The whole product with real clients (root)
 	$(SUDO) env "PATH=$(VENV)/bin:$$PATH" NODESTEAD=$(NODESTEAD) NODESTEAD_IMAGES=$(IMAGES) \
 	  CARGO_TARGET_DIR=$(CARGO_TARGET_DIR) cargo test --package e2e --test e2e -- $(E2E)
+
+# Laptops have cgroup v2 alone: a VM that has. `V2_TESTS=` of tests that cargo knows, or `none`.
+V2_TESTS ?= --package kubelet --package region-host --test kernel --test resources --test boots
+V2_UNITS := --package linux-cgroup --package linux-mount --package linux-process --lib
+V2 := $(CACHE)/v2/share
+
+v2: build images ## In a VM with cgroup v2: tests of groups and of the kubelet, up, demo, down (root)
+	@$(MAKE) --no-print-directory install WANTED="debootstrap qemu-system-x86"
+	rm -rf $(V2); mkdir -p $(V2)/tests $(V2)/bin $(V2)/images
+	for tests in "$(V2_UNITS)" "$(V2_TESTS)"; do [ "$$tests" = none ] || \
+	  cargo test --no-run --package unify $$tests 2>&1 | tee /dev/stderr | \
+	  sed -n 's/^ *Executable .*(\(.*\))$$/\1/p'; done | xargs cp -t $(V2)/tests
+	cp $(addprefix $(dir $(NODESTEAD)),nodestead nodestead-addons nodestead-cni) $(V2)/bin
+	cp $(IMAGES)/*.tar $(V2)/images
+	$(SUDO) env CACHE=$(CACHE) xtask/v2/run.sh $(V2)
 
 # libFuzzer's instrumentation, as cargo-fuzz sets it, without a sanitizer: a stable compiler does.
 FUZZ_FLAGS := --cfg fuzzing -Cpasses=sancov-module -Ccodegen-units=1 \

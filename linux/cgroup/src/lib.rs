@@ -6,6 +6,7 @@
 //! **Invariant:** nothing but folders made by us is removed, and no process outside of the tree is
 //! moved or signalled.
 
+mod devices;
 mod layout;
 mod limits;
 mod stats;

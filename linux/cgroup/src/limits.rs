@@ -42,17 +42,4 @@ impl Cgroup {
             Version::V2 => write(&folder.join("cpu.max"), &format!("{quota} {period}")),
         }
     }
-
-    /// Keeps the cgroup from reading and writing block devices and the kernel's log (`/dev/kmsg`), so
-    /// that not even its root can get at the machine's. Making device nodes stays allowed: containers
-    /// must.
-    ///
-    /// Says whether it could be done: v2 has no such file (it takes an eBPF program).
-    pub fn deny_devices_of_machine(&self) -> Result<bool, CgroupError> {
-        let Some(folder) = self.folder("devices") else { return Ok(false) };
-        for devices in ["b *:* rw", "c 1:11 rw"] {
-            write(&folder.join("devices.deny"), devices)?;
-        }
-        Ok(true)
-    }
 }

@@ -16,6 +16,8 @@ use nix::{
     mount::{MntFlags, MsFlags, umount2},
 };
 
+use rustix::mount::{FsOpenFlags, fsopen};
+
 pub use self::table::{Mount, mounts, mounts_under, parse};
 pub use nix::mount::MsFlags as Flags;
 
@@ -93,6 +95,18 @@ pub fn filesystem(
 /// Mounts an empty file system in memory.
 pub fn tmpfs(target: &Path, options: &str) -> Result<(), MountError> {
     filesystem("tmpfs", target, MsFlags::MS_NOSUID | MsFlags::MS_NODEV, options)
+}
+
+/// Whether the kernel can mount file systems of `kind`. One that is a module of the kernel is loaded by
+/// the question, as it would be by a mount: `/proc/filesystems` lists those that are loaded alone.
+pub fn is_known(kind: &str) -> bool {
+    fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).is_ok() || is_listed(kind)
+}
+
+/// For who may not mount: a user, a container with few rights.
+fn is_listed(kind: &str) -> bool {
+    let known = fs::read_to_string("/proc/filesystems").unwrap_or_default();
+    known.lines().any(|it| it.split('\t').next_back() == Some(kind))
 }
 
 /// Lays `upper` over the layers of `lower`, of which the first is uppermost; changes go to `upper`.
@@ -217,6 +231,12 @@ mod tests {
     #[test]
     fn a_folder_with_a_colon_is_one_lower_layer() {
         assert_eq!(escape(Path::new("/a:b,c")), "/a\\:b\\,c");
+    }
+
+    #[test]
+    fn a_file_system_is_known_to_root_and_to_users() {
+        assert!(is_known("tmpfs") && is_listed("tmpfs") && is_listed("proc"));
+        assert!(!is_known("nst-t-none") && !is_listed("nodev"));
     }
 
     #[test]

@@ -107,11 +107,15 @@ impl Entrance {
 #[derive(Debug)]
 pub struct Fork {
     pub netns: OwnedFd,
+    /// `cgroup.procs` files that the caller's process joins once the namespaces are made, and its child
+    /// with it: on v2 the visible root hands no controller down while a process is in it.
+    pub cgroups: Vec<OwnedFd>,
 }
 
 impl Fork {
     /// Starts `command` as PID 1 of new pid, mnt, uts, ipc and cgroup namespaces. The root file
-    /// system is still the caller's (privately); the caller's cgroup becomes the visible root.
+    /// system is still the caller's (privately); the cgroup that the caller is in when it calls becomes
+    /// the visible root.
     pub fn spawn(self, mut command: Command) -> Result<Child, EnterError> {
         let program = command.get_program().to_string_lossy().into_owned();
         on_thread(move || {
@@ -123,6 +127,9 @@ impl Fork {
                     | CloneFlags::CLONE_NEWCGROUP
                     | CloneFlags::CLONE_NEWPID,
             )?;
+            for cgroup in &self.cgroups {
+                nix::unistd::write(cgroup, b"0")?;
+            }
             command.spawn()
         })
         .map_err(|source| EnterError::Spawn { program, source })
@@ -188,13 +195,16 @@ mod tests {
             return;
         }
         let own = std::fs::read_link("/proc/self/ns/uts").unwrap();
-        let mut host = Fork { netns: File::open("/proc/self/ns/net").unwrap().into() }
-            .spawn({
-                let mut command = Command::new("sleep");
-                command.arg("60");
-                command
-            })
-            .unwrap();
+        let mut host = Fork {
+            netns: File::open("/proc/self/ns/net").unwrap().into(),
+            cgroups: Vec::new(),
+        }
+        .spawn({
+            let mut command = Command::new("sleep");
+            command.arg("60");
+            command
+        })
+        .unwrap();
         let identity = Identity::of(host.id().cast_signed()).unwrap();
         let mut command = Command::new("readlink");
         command.arg("/proc/self/ns/uts").stdout(Stdio::piped());

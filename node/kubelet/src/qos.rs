@@ -227,10 +227,21 @@ pub(crate) fn cpu_quota(milli: i64) -> i64 {
     if milli <= 0 { 0 } else { quota(milli, CPU_PERIOD) }
 }
 
-/// cgroup v2's `cpu.weight` for v1's shares (KEP-2254).
+/// cgroup v2's `cpu.weight` for v1's shares: the ends of both ranges meet, and so do the kernel's
+/// defaults, 1024 and 100, so that a pod with a CPU weighs what a service of the system does.
+///
+/// Upstream: `ConvertCPUSharesToCgroupV2Value` of `opencontainers/cgroups`, since 1.35; KEP-2254 was linear.
+/// runc before 1.3.2 and crun before 1.23 still are, for the groups of containers.
+#[expect(clippy::cast_possible_truncation, reason = "a whole number, 10,000 at most")]
 pub(crate) fn cpu_weight(shares: i64) -> i64 {
-    let shares = shares.clamp(MIN_SHARES, MAX_SHARES);
-    1 + (shares - MIN_SHARES) * 9999 / (MAX_SHARES - MIN_SHARES)
+    match shares {
+        ..=MIN_SHARES => 1,
+        MAX_SHARES.. => 10_000,
+        _ => {
+            let log = (shares as f64).log2();
+            10_f64.powf((log * log + 125.0 * log) / 612.0 - 7.0 / 34.0).ceil() as i64
+        }
+    }
 }
 
 /// The OOM score adjustment of a container: the more of the node's memory it asked for, the safer.
@@ -483,8 +494,12 @@ mod tests {
         assert_eq!(cpu_quota(0), 0);
         assert_eq!(cpu_quota(5), 1000);
         assert_eq!(cpu_quota(250), 25_000);
-        assert_eq!(cpu_weight(1024), 39);
-        assert_eq!(cpu_weight(262_144), 10_000);
+        for (shares, weight) in
+            [(0, 1), (2, 1), (3, 2), (102, 17), (1024, 100), (1025, 101), (262_144, 10_000)]
+        {
+            assert_eq!(cpu_weight(shares), weight, "{shares}");
+        }
+        assert_eq!(cpu_weight(i64::MAX), 10_000);
     }
 
     #[test]

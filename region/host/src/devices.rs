@@ -2,7 +2,7 @@
 //!
 //! `/dev/kmsg` is another `/dev/null`: upstream's kubelet does not start without one, and the kernel's log is
 //! the machine's, with the words of all that runs on it. Nothing is read there and what is written goes
-//! nowhere; the kubelets hear of memory that runs out from the instance's own cgroup. On cgroup v1 the real
+//! nowhere; the kubelets hear of memory that runs out from the instance's own cgroup. The real
 //! one is kept from whoever makes a node for it, privileged pods included.
 //!
 //! Deviation: the kernel's log is empty, where an EC2 instance has its own. It can still be read by

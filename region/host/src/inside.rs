@@ -148,6 +148,13 @@ fn sys(spec: &HostSpec, root: &Path, host: &Layout) -> Result<(), InsideError> {
             linux_mount::bind_readonly(&spec.path("facts").join(name), &target)?;
         }
     }
+    // The machine's profiles are its own: a runtime cannot load any from here (`securityfs` is not
+    // mounted), so that a kubelet must find, as on Amazon Linux, that there is no AppArmor.
+    let apparmor = sys.join("module/apparmor");
+    if apparmor.is_dir() {
+        linux_mount::filesystem("tmpfs", &apparmor, plain, "mode=555,size=4k")?;
+        linux_mount::remount_readonly(&apparmor)?;
+    }
     let folder = sys.join("fs/cgroup");
     if host.kind() == Kind::V2 {
         linux_mount::filesystem("cgroup2", &folder, plain, "")?;
@@ -176,13 +183,12 @@ fn sys(spec: &HostSpec, root: &Path, host: &Layout) -> Result<(), InsideError> {
     Ok(())
 }
 
-/// Leaves the root of the cgroup namespace, so that its controllers can be handed down.
+/// Hands the controllers of the root of the cgroup namespace down. The launcher has left it, and this
+/// process with it.
 fn delegate_v2(folder: &Path) -> Result<(), InsideError> {
     let put = |path: PathBuf, value: &str| {
         fs::write(&path, value).map_err(|source| InsideError::Prepare { path, source })
     };
-    prepare_folder(&folder.join(INIT_CGROUP))?;
-    put(folder.join(INIT_CGROUP).join("cgroup.procs"), "0")?;
     let available = folder.join("cgroup.controllers");
     let text = fs::read_to_string(&available)
         .map_err(|source| InsideError::Prepare { path: available, source })?;

@@ -38,19 +38,20 @@ pub mod command {
 use std::{
     fs::{self, File},
     io::{self, Read},
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::Arc,
     time::Duration,
 };
 
-use linux_cgroup::{Cgroup, CgroupError, Layout};
+use linux_cgroup::{Cgroup, CgroupError, Kind, Layout};
 use linux_netns::NetnsError;
 use linux_process::{EnterError, Fork, Identity, Signal};
 
 use crate::{
     HostSpec,
-    inside::prepare,
+    inside::{INIT_CGROUP, prepare},
     state::{FileError, State},
 };
 
@@ -97,7 +98,7 @@ fn outside(spec: &HostSpec, spec_file: &Path) -> Result<(), LaunchError> {
     // Fails where this process leads a session already, which is as good.
     nix::unistd::setsid().ok();
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
-    join_cgroup(spec)
+    let cgroups = join_cgroup(spec)
         .map_err(|source| LaunchError::Cgroup { instance: instance.clone(), source })?;
     prepare(spec)?;
     let netns = linux_netns::open(&linux_netns::path(&spec.netns))
@@ -112,7 +113,7 @@ fn outside(spec: &HostSpec, spec_file: &Path) -> Result<(), LaunchError> {
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(console);
-    let mut child = Fork { netns }
+    let mut child = Fork { netns, cgroups }
         .spawn(command)
         .map_err(|source| LaunchError::Spawn { instance: instance.clone(), source })?;
     let mut reason = String::new();
@@ -140,13 +141,15 @@ fn outside(spec: &HostSpec, spec_file: &Path) -> Result<(), LaunchError> {
     Ok(saved?)
 }
 
-fn join_cgroup(spec: &HostSpec) -> Result<(), CgroupError> {
+/// Joins the instance's cgroup, which is to be the root that the instance sees. On v2 that root must be
+/// left again before anything can be started in it: what is returned leads into the group of its init.
+fn join_cgroup(spec: &HostSpec) -> Result<Vec<OwnedFd>, CgroupError> {
     let layout = Arc::new(Layout::detect()?);
     let cgroup = Cgroup::new(layout.clone(), &spec.cgroup);
     cgroup.create()?;
     cgroup.set_memory_limit(spec.memory_bytes)?;
     let (region, _) = spec.cgroup.rsplit_once('/').unwrap_or_default();
-    let region = Cgroup::new(layout, region);
+    let region = Cgroup::new(layout.clone(), region);
     // A cgroup at the top has none around it: the hierarchies' roots are the machine's.
     let around = if region.path().is_empty() { &cgroup } else { &region };
     if !crate::processes::limit(&cgroup, around, spec.memory_bytes)? {
@@ -157,9 +160,23 @@ fn join_cgroup(spec: &HostSpec) -> Result<(), CgroupError> {
         cgroup.set_cpu_limit(spec.vcpus)?;
     }
     if !cgroup.deny_devices_of_machine()? {
-        tracing::warn!(instance = spec.instance_id, "devices cannot be denied on cgroup v2");
+        tracing::warn!(instance = spec.instance_id, "root may load no eBPF program, which would deny the machine's devices");
     }
-    cgroup.add(nix::unistd::getpid().as_raw())
+    cgroup.add(nix::unistd::getpid().as_raw())?;
+    if layout.kind() == Kind::V2 { enter_later(&cgroup.child(INIT_CGROUP)) } else { Ok(Vec::new()) }
+}
+
+/// Makes the folder alone: were controllers handed down to it, its parent could hold no process.
+fn enter_later(cgroup: &Cgroup) -> Result<Vec<OwnedFd>, CgroupError> {
+    let failed = |verb, path: &Path, source| CgroupError::File { verb, path: path.to_owned(), source };
+    for (_, folder) in cgroup.folders() {
+        fs::create_dir_all(&folder).map_err(|source| failed("create", &folder, source))?;
+    }
+    let open = |path: PathBuf| {
+        let file = File::options().write(true).open(&path);
+        file.map(OwnedFd::from).map_err(|source| failed("open", &path, source))
+    };
+    cgroup.procs_files().into_iter().map(open).collect()
 }
 
 fn open_console(path: &Path) -> io::Result<File> {

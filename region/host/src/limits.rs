@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use linux_cgroup::{Kind, Layout};
+use linux_cgroup::Layout;
 
 /// One thing that could not be had.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,8 +15,8 @@ pub struct Limit {
 pub fn limits() -> Vec<Limit> {
     let layout = Layout::detect().ok();
     let counts = layout.as_ref().is_none_or(|it| it.hierarchy("pids").is_some());
-    let kind = layout.map(|layout| layout.kind());
-    let mut found = from(linux_process::has_sys_resource(), kind, counts);
+    let denies = layout.as_ref().is_none_or(Layout::can_deny_devices_of_machine);
+    let mut found = from(linux_process::has_sys_resource(), layout.is_some(), counts, denies);
     if !Path::new("/usr/sbin/sshd").exists() {
         found.push(Limit {
             what: "the package openssh-server is not installed",
@@ -26,7 +26,12 @@ pub fn limits() -> Vec<Limit> {
     found
 }
 
-fn from(has_sys_resource: bool, cgroups: Option<Kind>, counts_processes: bool) -> Vec<Limit> {
+fn from(
+    has_sys_resource: bool,
+    has_cgroups: bool,
+    counts_processes: bool,
+    denies_devices: bool,
+) -> Vec<Limit> {
     let mut found = Vec::new();
     if !counts_processes {
         found.push(Limit {
@@ -41,13 +46,13 @@ fn from(has_sys_resource: bool, cgroups: Option<Kind>, counts_processes: bool) -
                           cannot be raised",
         });
     }
-    if cgroups == Some(Kind::V2) {
+    if !denies_devices {
         found.push(Limit {
-            what: "cgroup v2 has no list of devices",
+            what: "root may load no eBPF program, which keeps a cgroup of v2 from devices",
             consequence: "privileged pods can reach the machine's disks and its kernel's log",
         });
     }
-    if cgroups.is_none() {
+    if !has_cgroups {
         found.push(Limit {
             what: "no cgroup hierarchy is mounted",
             consequence: "no instance can be started",
@@ -61,8 +66,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_whole_root_on_v1_has_no_limits() {
-        assert!(from(true, Some(Kind::Hybrid), true).is_empty());
-        assert_eq!(from(false, Some(Kind::V2), false).len(), 3);
+    fn a_whole_root_has_no_limits() {
+        assert!(from(true, true, true, true).is_empty());
+        assert_eq!(from(false, false, false, false).len(), 4);
     }
 }

@@ -318,7 +318,10 @@ async fn look_around(hosts: &Hosts, id: &str) -> Outcome {
                   test -e /work || echo hidden; ls /dev/vda /dev/sda 2>/dev/null; \
                   echo said-in-the-instance > /dev/kmsg; \
                   dmesg | grep -q . || echo no log of the machine; mknod /root/k c 1 11; \
-                  test -d /sys/fs/cgroup/devices && { head -c 1 /root/k || echo nor by another name; }; \
+                  { head -c 1 /root/k > /dev/null 2>&1 || echo nor by another name; }; \
+                  grep -sq Y /sys/module/apparmor/parameters/enabled || echo unarmoured; \
+                  mknod /root/disk b $(sed -n '3s/ *\\([0-9]*\\) *\\([0-9]*\\) .*/\\1 \\2/p' /proc/partitions) && \
+                  { head -c 1 /root/disk > /dev/null 2>&1 || echo no disk; }; \
                   echo 7 > /proc/sys/kernel/panic; echo kept > /root/kept; \
                   cat /proc/1/cmdline | tr '\\0' ' '; ls /sys/fs/cgroup | head -1";
     let seen = output(hosts, id, &["sh", "-c", script]).await?;
@@ -330,15 +333,17 @@ async fn look_around(hosts: &Hosts, id: &str) -> Outcome {
         "\n16\n",
         "read-only\nhidden\n",
         "no log of the machine\n",
+        "unarmoured\n",
         "run init",
     ] {
         assert!(seen.contains(wanted), "`{wanted}` is not in:\n{seen}");
     }
+    if linux_cgroup::Layout::detect()?.can_deny_devices_of_machine() {
+        assert!(seen.contains("no disk\n"), "a disk can be read:\n{seen}");
+        assert!(seen.contains("nor by another name\n"), "the kernel's log can be read:\n{seen}");
+    }
     assert_ne!(fs::read_to_string("/proc/sys/kernel/panic")?, "7\n", "leaked to the machine");
     assert!(!seen.contains("/dev/vda"));
-    if Path::new("/sys/fs/cgroup/devices").exists() {
-        assert!(seen.contains("nor by another name\n"), "{seen}");
-    }
     Ok(())
 }
 

@@ -351,7 +351,7 @@ mod tests {
         }
         hierarchy.limit_hugepages(path, &[("2Mi".to_owned(), 4 << 20)].into());
         let read = |name: &str| fs::read_to_string(group.join(name)).unwrap();
-        assert_eq!(read("cpu.weight"), "39");
+        assert_eq!(read("cpu.weight"), "100");
         assert_eq!(read("cpu.max"), "25000 50000");
         assert_eq!((read("memory.max").as_str(), read("pids.max").as_str()), ("1048576", "64"));
         assert_eq!(read("hugetlb.2MB.max"), "4194304");

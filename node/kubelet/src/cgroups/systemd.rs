@@ -288,7 +288,7 @@ mod tests {
         assert_eq!((number(&v1, "CPUQuotaPeriodUSec"), number(&v1, "TasksMax")), (None, Some(64)));
         let v2 = limit_properties(limits(), true);
         assert_eq!(number(&v2, "MemoryMax"), Some(1 << 20));
-        assert_eq!(number(&v2, "CPUWeight"), Some(39));
+        assert_eq!(number(&v2, "CPUWeight"), Some(100));
         assert_eq!(number(&v2, "CPUQuotaPeriodUSec"), Some(100_000));
         let free = Limits { quota: Some(-1), memory: Some(-1), ..Limits::default() };
         let free = limit_properties(free, true);

@@ -40,7 +40,7 @@ async fn pods_have_their_limits_and_their_class_the_weight_of_all() {
     cgroups.update_qos(&pods);
     assert_eq!(read(folder.path(), "kubepods/burstable/poda/cpu.max"), "50000 100000");
     assert_eq!(read(folder.path(), "kubepods/burstable/poda/pids.max"), "100");
-    assert_eq!(read(folder.path(), "kubepods/burstable/cpu.weight"), "39");
+    assert_eq!(read(folder.path(), "kubepods/burstable/cpu.weight"), "100");
     assert_eq!(read(folder.path(), "kubepods/besteffort/cpu.weight"), "1");
     cgroups.update_qos(&[]);
     assert_eq!(read(folder.path(), "kubepods/burstable/cpu.weight"), "1");
@@ -103,7 +103,7 @@ fn what_is_reserved_is_enforced_on_groups_that_exist() {
     fs::create_dir(folder.path().join("system.slice")).unwrap();
     cgroups.enforce_reserved(&config).unwrap();
     assert_eq!(read(folder.path(), "system.slice/memory.max"), "67108864");
-    assert_eq!(read(folder.path(), "system.slice/cpu.weight"), "39");
+    assert_eq!(read(folder.path(), "system.slice/cpu.weight"), "100");
 }
 
 #[tokio::test]

@@ -1,6 +1,8 @@
 //! The kernel's word that memory is short, so that nobody has to wait for the next look.
 //!
-//! On cgroup v1 a threshold on the node's group; on v2 pressure (PSI), of the group or of the machine.
+//! On cgroup v1 a threshold on the node's group; on v2 pressure (PSI): of that group, of the pods' (the root
+//! of a cgroup namespace can be given no trigger from inside where `nsdelegate` is set, as by systemd), or
+//! of the machine.
 //! Where the kernel offers neither, the node is looked at every ten seconds and that is all.
 //!
 //! Upstream: `pkg/kubelet/eviction/threshold_notifier_linux.go` (v1).
@@ -11,7 +13,7 @@ use std::{
     fs::{File, OpenOptions},
     io::{self, Write},
     os::fd::AsRawFd,
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
@@ -47,12 +49,16 @@ pub(super) fn start(context: &Arc<Context>, thresholds: &[Threshold], events: mp
             drop(context.scope.spawn("memory-threshold", task));
         }
         Hierarchy::V2 { root } => {
-            let own = root.join("memory.pressure");
-            let machine = context.settings.proc.join("pressure/memory");
-            let path = if own.exists() { own } else { machine };
+            let places = [
+                root.join("memory.pressure"),
+                root.join(context.cgroups.root()).join("memory.pressure"),
+                context.settings.proc.join("pressure/memory"),
+            ];
             let task = async move {
-                if let Err(error) = listen_psi(&path, &events).await {
-                    debug!(path = %path.display(), %error, "no memory pressure events");
+                let Some((path, file)) = register_first(&places) else { return };
+                info!(path = %path.display(), "the kernel tells when memory is short");
+                if let Err(error) = listen_psi(file, &events).await {
+                    debug!(path = %path.display(), %error, "no memory pressure events any more");
                 }
             };
             drop(context.scope.spawn("memory-pressure", task));
@@ -127,11 +133,24 @@ fn register_v1(folder: &Path, threshold: u64) -> io::Result<Registered> {
     Ok(Registered { event: Watched::readable(event)?, _usage: usage })
 }
 
-async fn listen_psi(path: &Path, events: &mpsc::Sender<()>) -> io::Result<()> {
+/// Of the first place that the kernel lets it be written to.
+fn register_first(places: &[PathBuf]) -> Option<(&Path, Watched)> {
+    places.iter().find_map(|path| match register_psi(path) {
+        Ok(file) => Some((path.as_path(), file)),
+        Err(error) => {
+            debug!(path = %path.display(), %error, "no memory pressure events from there");
+            None
+        }
+    })
+}
+
+fn register_psi(path: &Path) -> io::Result<Watched> {
     let mut file = OpenOptions::new().read(true).write(true).open(path)?;
     file.write_all(format!("{PRESSURE}\0").as_bytes())?;
-    let file = Watched::urgent(file.into())?;
-    info!(path = %path.display(), "the kernel tells when memory is short");
+    Watched::urgent(file.into())
+}
+
+async fn listen_psi(file: Watched, events: &mpsc::Sender<()>) -> io::Result<()> {
     loop {
         file.happened().await?;
         ask_for_a_look(events);
@@ -142,6 +161,21 @@ async fn listen_psi(path: &Path, events: &mpsc::Sender<()>) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Needs root and a kernel with PSI.
+    #[tokio::test]
+    async fn pressure_is_told_by_the_first_place_that_can_be_asked() {
+        let machine = PathBuf::from("/proc/pressure/memory");
+        if register_psi(&machine).is_err() {
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let (missing, refusing) = (folder.path().join("missing"), folder.path().join("no-pressure"));
+        std::fs::write(&refusing, "").unwrap();
+        let places = [missing, refusing, machine.clone()];
+        assert_eq!(register_first(&places).unwrap().0, machine);
+        assert!(register_first(&places[..2]).is_none());
+    }
 
     /// Needs root and cgroup v1; says so and does nothing where they are missing.
     #[tokio::test]

@@ -296,8 +296,11 @@ impl Drop for Bed {
             drop(Command::new("umount").args(["-l", point]).status());
         }
         drop(fs::remove_dir_all(&self.folder));
-        for hierarchy in fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
-            remove_groups(&hierarchy.path().join(&self.name));
+        let mount = PathBuf::from("/sys/fs/cgroup");
+        let hierarchies = fs::read_dir(&mount).into_iter().flatten().flatten();
+        // With cgroup v2 the mount is the one hierarchy that there is.
+        for hierarchy in hierarchies.map(|it| it.path()).chain([mount]) {
+            remove_groups(&hierarchy.join(&self.name));
         }
     }
 }

@@ -23,24 +23,27 @@ pub(crate) struct Machine {
     pub(crate) has_overlay: bool,
     pub(crate) has_namespaces: bool,
     pub(crate) has_cgroups: bool,
+    /// Groups of instances can have their own limits of memory, CPU and processes.
+    pub(crate) hands_down_controllers: bool,
 }
 
 impl Machine {
     pub(crate) fn observe() -> Self {
         let has = |program: &str| folders().iter().any(|folder| folder.join(program).is_file());
         let missing = PROGRAMS.iter().filter(|(program, _)| !has(program));
-        let file_systems = fs::read_to_string("/proc/filesystems").unwrap_or_default();
+        let cgroups = Path::new("/sys/fs/cgroup");
         let namespaces = ["net", "mnt", "pid", "uts", "ipc"];
         Self {
             is_root: nix::unistd::geteuid().is_root(),
             missing_packages: missing.map(|(_, package)| *package).collect(),
-            has_overlay: file_systems.lines().any(|it| it.ends_with("\toverlay")),
+            has_overlay: linux_mount::is_known("overlay"),
             has_namespaces: namespaces
                 .iter()
                 .all(|it| Path::new("/proc/self/ns").join(it).exists()),
             has_cgroups: ["cgroup.controllers", "memory", "cpu"]
                 .iter()
-                .any(|it| Path::new("/sys/fs/cgroup").join(it).exists()),
+                .any(|it| cgroups.join(it).exists()),
+            hands_down_controllers: hands_down_controllers(cgroups),
         }
     }
 
@@ -64,14 +67,35 @@ impl Machine {
             (self.has_overlay, "the overlay file system"),
             (self.has_cgroups, "cgroups, mounted on /sys/fs/cgroup"),
         ];
-        match features.iter().find(|(is_there, _)| !is_there) {
-            None => Ok(()),
-            Some((_, feature)) => Err(Failure::new(
+        if let Some((_, feature)) = features.iter().find(|(is_there, _)| !is_there) {
+            return Err(Failure::new(
                 format!("this kernel lacks {feature}"),
                 "use a kernel that has it; in a container, run it privileged",
-            )),
+            ));
         }
+        if !self.hands_down_controllers {
+            return Err(Failure::new(
+                "the processes of this container are in the root of its cgroups, which therefore \
+                 hands down no controller",
+                "start the container with the host's cgroups (`docker run --privileged --cgroupns \
+                 host …`), or move them: mkdir /sys/fs/cgroup/init; for p in $(cat \
+                 /sys/fs/cgroup/cgroup.procs); do echo $p > /sys/fs/cgroup/init/cgroup.procs; done",
+            ));
+        }
+        Ok(())
     }
+}
+
+/// With cgroup v2 a group with processes hands no controller down. The machine's own root may; that of
+/// a container, which a cgroup namespace shows as the root, may not.
+fn hands_down_controllers(root: &Path) -> bool {
+    let read = |name: &str| fs::read_to_string(root.join(name)).unwrap_or_default();
+    let (offered, enabled) = (read("cgroup.controllers"), read("cgroup.subtree_control"));
+    let is_enabled = |name: &str| enabled.split_whitespace().any(|it| it == name);
+    let mut wanted = offered.split_whitespace().filter(|it| ["cpu", "memory", "pids"].contains(it));
+    // The machine's root has no such file.
+    let is_machine = !root.join("cgroup.events").exists();
+    is_machine || read("cgroup.procs").trim().is_empty() || wanted.all(is_enabled)
 }
 
 /// Refuses more nodes than the machine can hold, whatever their type: instances share its memory,
@@ -106,7 +130,26 @@ mod tests {
             has_overlay: true,
             has_namespaces: true,
             has_cgroups: true,
+            hands_down_controllers: true,
         }
+    }
+
+    #[test]
+    fn a_container_whose_processes_are_in_the_root_of_its_cgroups_is_told_so() {
+        let root = tempfile::tempdir().unwrap();
+        let put = |name: &str, text: &str| fs::write(root.path().join(name), text).unwrap();
+        assert!(hands_down_controllers(root.path()), "cgroup v1");
+        put("cgroup.controllers", "cpuset cpu memory pids\n");
+        put("cgroup.subtree_control", "\n");
+        put("cgroup.procs", "1\n");
+        assert!(hands_down_controllers(root.path()), "the machine's");
+        put("cgroup.events", "populated 1\n");
+        assert!(!hands_down_controllers(root.path()));
+        put("cgroup.procs", "");
+        assert!(hands_down_controllers(root.path()), "they are in a group below");
+        put("cgroup.procs", "1\n");
+        put("cgroup.subtree_control", "cpu memory pids\n");
+        assert!(hands_down_controllers(root.path()), "somebody has seen to it");
     }
 
     #[test]
@@ -129,6 +172,11 @@ mod tests {
             (Machine { has_namespaces: false, ..able() }, "lacks namespaces", privileged),
             (Machine { has_overlay: false, ..able() }, "lacks the overlay", privileged),
             (Machine { has_cgroups: false, ..able() }, "lacks cgroups", privileged),
+            (
+                Machine { hands_down_controllers: false, ..able() },
+                "hands down no controller",
+                "--cgroupns host",
+            ),
         ] {
             let refused = machine.verdict().unwrap_err();
             assert!(refused.to_string().contains(what), "{refused}");

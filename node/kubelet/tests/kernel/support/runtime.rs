@@ -213,6 +213,9 @@ pub(super) fn start_containerd(folder: &Path) -> Child {
 pub(super) fn write_configuration(folder: &Path) {
     fs::create_dir_all(folder.join("cni/net.d")).unwrap();
     let at = folder.display();
+    // On a machine that has it pods are confined, as they are by default.
+    let enabled = fs::read_to_string("/sys/module/apparmor/parameters/enabled");
+    let has_no_apparmor = !enabled.is_ok_and(|it| it.starts_with('Y'));
     let config = format!(
         r#"version = 2
 root = "{at}/root"
@@ -226,7 +229,7 @@ address = "{at}/t.sock"
 sandbox_image = "{PAUSE}"
 netns_mounts_under_state_dir = true
 restrict_oom_score_adj = true
-disable_apparmor = true
+disable_apparmor = {has_no_apparmor}
 stream_server_address = "127.0.0.1"
 [plugins."io.containerd.grpc.v1.cri".cni]
 bin_dir = "{at}/cni/bin"
