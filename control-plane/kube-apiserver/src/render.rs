@@ -125,6 +125,7 @@ pub(crate) fn status(status: &Status, format: Format) -> Response<Body> {
     if let Some(seconds) = status.retry_after {
         response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
     }
+    warn(&mut response, &status.warnings);
     response
 }
 

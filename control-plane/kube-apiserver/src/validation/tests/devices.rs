@@ -272,7 +272,7 @@ fn what_a_claim_asks_for_and_was_given_stays() {
             claim["status"] = status;
             claim
         };
-        let found = update(&resource, Part::Status, &with(old), &with(new));
+        let found = update(&resource, Part::Status, &with(old), &with(new)).0;
         found.iter().map(ToString::to_string).collect()
     };
     let consumer = json!([{ "resource": "pods", "name": "p", "uid": "u" }]);
