@@ -239,7 +239,7 @@ fn body(faults: &mut Faults, resource: &Resource, object: &Value, old: Option<&V
             "mutatingadmissionpolicies" => policies::mutating_policy(faults, object),
             "validatingadmissionpolicybindings" => policies::binding(faults, object, true),
             "mutatingadmissionpolicybindings" => policies::binding(faults, object, false),
-            plural => admission::webhooks(faults, plural, object),
+            plural => admission::webhooks(faults, plural, object, old),
         },
         // What is checked against the old state, too, is checked with it.
         ("apiextensions.k8s.io", _) => {}
