@@ -222,6 +222,7 @@ fn a_claim_asks_for_devices_that_exist_as_it_says() {
         ("device.drivers == 'a'", "undefined field 'drivers'"),
         ("device.driver", "must evaluate to bool or the unknown type, not string"),
         ("device.", "compilation failed"),
+        ("device.attributes['a'].b.includes('c')", "undeclared reference to 'includes'"),
     ] {
         let found = selects(text);
         assert!(found.len() == 1 && found[0].contains(why), "{text}: {found:?}");
