@@ -190,6 +190,16 @@ pub(crate) fn converted(field: &str, value: &Value) -> Result<(), String> {
     }
 }
 
+/// Why a text cannot be the name of a Namespace.
+pub(crate) fn namespace_name(name: &str) -> Vec<String> {
+    fields::label(name)
+}
+
+/// Why a text cannot be the name of an object.
+pub(crate) fn object_name(name: &str) -> Vec<String> {
+    fields::subdomain(name)
+}
+
 /// Why an address cannot be an endpoint of a Service.
 pub(crate) fn endpoint_address(address: std::net::IpAddr) -> Option<&'static str> {
     endpoints::special(address)
