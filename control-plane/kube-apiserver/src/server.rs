@@ -148,10 +148,21 @@ fn counted(response: Response<Body>, long: metrics::Long) -> Response<Body> {
 }
 
 /// Whether the path is one of those that the method is of: collections are created in, what has a
-/// name is changed.
-fn check_method(info: &RequestInfo, resource: &Resource) -> Result<(), Status> {
+/// name is changed. A `HEAD` is judged as what it would get, and then only what is passed on and
+/// custom resources have one.
+fn check_method(
+    info: &RequestInfo,
+    resource: &Resource,
+    method: &http::Method,
+) -> Result<(), Status> {
     let is_whole = info.subresource.is_empty();
     match info.verb.as_str() {
+        _ if *method == http::Method::HEAD
+            && resource.custom.is_none()
+            && info.subresource != "proxy" =>
+        {
+            Err(Status::no_such_method())
+        }
         "" => Err(Status::no_such_method()),
         "update" | "patch" if is_whole && info.name.is_empty() => match resource.custom {
             Some(_) => Err(Status::bad_request("name must be provided")),
@@ -364,7 +375,7 @@ impl Server {
         if !info.subresource.is_empty() && !resource.has(&info.subresource) {
             return Err(Status::no_such_path());
         }
-        check_method(&info, &resource)?;
+        check_method(&info, &resource, &head.method)?;
         if resource.delegated.is_some() {
             return self.delegates.answer(&user, &info, head, body).await;
         }

@@ -99,12 +99,29 @@ async fn a_method_that_a_path_does_not_have_is_not_allowed() {
         ("OPTIONS", &pod),
         ("POST", &pod),
         ("POST", "/version"),
+        ("HEAD", pods),
+        ("HEAD", &pod),
+        ("HEAD", "/version"),
+        ("HEAD", "/api"),
+        ("HEAD", "/apis/apps/v1"),
     ] {
         let (code, said) = refusal(&cluster, method, path).await;
         let told = "the server does not allow this method on the requested resource";
         assert_eq!((code, &said["message"]), (405, &json!(told)), "{method} {path}: {said}");
         assert_eq!((&said["reason"], &said["details"]), (&json!("MethodNotAllowed"), &json!({})));
     }
+}
+
+#[tokio::test]
+async fn a_head_is_a_get_where_upstreams_router_has_no_say() {
+    let cluster = Cluster::start().await;
+    let things = define_things(&cluster, json!({"type": "object"})).await;
+    for path in [things, "/apis/example.com/v1", "/apis/apps", "/apis", "/metrics", "/openapi/v3"] {
+        let (head, _) = cluster.exchange("HEAD", path, &[], "").await;
+        assert_eq!(head.status, 200, "{path}");
+    }
+    let (head, _) = cluster.exchange("HEAD", &format!("{things}/none"), &[], "").await;
+    assert_eq!(head.status, 404);
 }
 
 #[tokio::test]
