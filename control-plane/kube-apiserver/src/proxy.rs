@@ -13,6 +13,7 @@ mod kubelet;
 mod log_socket;
 mod target;
 mod upgrade;
+mod x509;
 
 pub(crate) use self::{dial::Secure, upgrade::Tunnel};
 
