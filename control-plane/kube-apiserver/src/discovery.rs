@@ -348,7 +348,7 @@ fn group_document(merged: &Merged, group: &str) -> Option<Value> {
 }
 
 /// The verbs, kind and version of a subresource.
-fn subresource(name: &str) -> (&'static [&'static str], Option<[&'static str; 3]>) {
+pub(crate) fn subresource(name: &str) -> (&'static [&'static str], Option<[&'static str; 3]>) {
     const CONNECT: &[&str] = &["create", "delete", "get", "patch", "update"];
     match name {
         "status" | "approval" | "ephemeralcontainers" | "resize" => {

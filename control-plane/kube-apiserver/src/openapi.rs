@@ -6,6 +6,7 @@
 //!
 //! Upstream: `handler` and `handler3` of k8s.io/kube-openapi.
 
+mod parameters;
 mod paths;
 pub(crate) mod protobuf;
 mod reduced;
@@ -19,6 +20,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use transport::Body;
 
+use self::paths::Version;
 use crate::{
     aggregation::Merged,
     negotiate,
@@ -27,10 +29,14 @@ use crate::{
     status::Status,
 };
 
+/// How documents are made from schemas. Another one makes other documents, which clients must not take
+/// for those that they have.
+const FORM: &str = "2";
+
 /// The packed document's own hash: part of every built-in group's.
 static BUILTIN_HASH: LazyLock<String> = LazyLock::new(|| {
     let bytes: &[u8] = include_bytes!("../schemas/kubernetes.json.gz");
-    let both = Sha256::new().chain_update(bytes).chain_update(schema::ADDED);
+    let both = Sha256::new().chain_update(bytes).chain_update(schema::ADDED).chain_update(FORM);
     hex::encode_upper(&both.finalize()[..16])
 });
 
@@ -142,7 +148,7 @@ fn hash(catalog: &Catalog, group: &str, version: &str) -> String {
     if custom.is_empty() {
         return BUILTIN_HASH.clone();
     }
-    hash_of(custom.concat().as_bytes())
+    hash_of((custom.concat() + FORM).as_bytes())
 }
 
 fn v3(
@@ -201,8 +207,9 @@ fn third(catalog: &Catalog, group: &str, version: &str) -> Value {
     let (mut schemas, mut paths) = (Map::new(), Map::new());
     for resource in catalog.of_version(group, version).filter(|it| it.delegated.is_none()) {
         add_schemas(&mut schemas, &all, resource);
-        paths::add_paths(&mut paths, resource, &schema_name(resource), REFERENCE);
+        paths::add_paths(&mut paths, resource, &schema_name(resource), Version::Third);
     }
+    schemas.extend([paths::patch_schema()]);
     for shared in [
         "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions",
         "io.k8s.apimachinery.pkg.apis.meta.v1.Status",
@@ -234,15 +241,20 @@ fn second(merged: &Merged) -> Value {
         if resource.custom.is_some() {
             definitions.insert(schema_name(resource), second_schema(resource));
         }
-        paths::add_paths(&mut paths, resource, &schema_name(resource), "#/definitions/");
+        let name = schema_name(resource);
+        paths::add_paths(&mut paths, resource, &name, Version::Second);
+        if !resource.is_virtual {
+            definitions.insert(format!("{name}List"), list_schema(resource, &name));
+        }
     }
+    definitions.extend([paths::patch_schema()]);
     merged.add_v2(&mut paths, &mut definitions);
     let definitions = Value::Object(definitions).to_string().replace(REFERENCE, "#/definitions/");
     let mut definitions: Value = serde_json::from_str(&definitions).unwrap_or_default();
     refer_plainly(&mut definitions);
     json!({
         "swagger": "2.0", "info": { "title": "Kubernetes", "version": "unversioned" },
-        "paths": paths, "definitions": definitions,
+        "paths": paths, "definitions": definitions, "parameters": parameters::shared(),
     })
 }
 
@@ -412,18 +424,21 @@ fn add_schemas(schemas: &mut Map<String, Value>, all: &Map<String, Value>, resou
         add_closure(schemas, all, &name);
     }
     for subresource in &resource.subresources {
-        let kind = match subresource.as_str() {
-            "scale" => "io.k8s.api.autoscaling.v1.Scale",
-            "eviction" => "io.k8s.api.policy.v1.Eviction",
-            "token" => "io.k8s.api.authentication.v1.TokenRequest",
-            _ => continue,
-        };
-        add_closure(schemas, all, kind);
+        if let Some(kind) = paths::subresource_schema(subresource) {
+            add_closure(schemas, all, kind);
+        }
     }
     if resource.is_virtual {
         return;
     }
-    let list = json!({
+    schemas.insert(format!("{name}List"), list_schema(resource, &name));
+    add_closure(schemas, all, "io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta");
+}
+
+/// A list of objects of the schema of that name.
+fn list_schema(resource: &Resource, name: &str) -> Value {
+    json!({
+
         "type": "object", "required": ["items"],
         "properties": {
             "apiVersion": { "type": "string" }, "kind": { "type": "string" },
@@ -431,11 +446,9 @@ fn add_schemas(schemas: &mut Map<String, Value>, all: &Map<String, Value>, resou
             "metadata": { "allOf": [{ "$ref": format!("{REFERENCE}io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta") }] },
         },
         "x-kubernetes-group-version-kind": [{
-            "group": resource.group, "version": resource.version, "kind": format!("{}List", resource.kind),
+            "group": resource.group, "version": resource.version, "kind": resource.list_kind(),
         }],
-    });
-    schemas.insert(format!("{name}List"), list);
-    add_closure(schemas, all, "io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta");
+    })
 }
 
 /// A schema and all that it refers to.
