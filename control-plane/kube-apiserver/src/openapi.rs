@@ -287,6 +287,9 @@ fn builtin_schemas(document: &Value) -> Map<String, Value> {
             // The generator requires `metadata`; clients may leave it out.
             if let Some(required) = schema.get_mut("required").and_then(Value::as_array_mut) {
                 required.retain(|it| it != "metadata");
+                if required.is_empty() {
+                    schema.as_object_mut().map(|it| it.remove("required"));
+                }
             }
         }
         if merge_keys::ATOMIC_OBJECTS.contains(&short.as_str()) {

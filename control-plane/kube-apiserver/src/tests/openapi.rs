@@ -143,6 +143,7 @@ fn references(value: &Value, found: &mut impl FnMut(&str)) {
         Value::Array(all) => all.iter().for_each(|it| references(it, found)),
         Value::Object(fields) => {
             fields.get("$ref").and_then(Value::as_str).into_iter().for_each(&mut *found);
+            assert_ne!(fields.get("required"), Some(&json!([])), "the specification forbids it");
             fields.values().for_each(|it| references(it, found));
         }
         _ => {}
