@@ -147,6 +147,16 @@ fn counted(response: Response<Body>, long: metrics::Long) -> Response<Body> {
     })
 }
 
+/// What a `HEAD` is answered: in HTTP/2 a body after it is a fault.
+fn without_body(response: Response<Body>, size: Option<u64>) -> Response<Body> {
+    let (mut head, _) = response.into_parts();
+    // What was passed on says already what a GET would have.
+    if let Some(size) = size.filter(|it| *it > 0) {
+        head.headers.entry(header::CONTENT_LENGTH).or_insert(size.into());
+    }
+    Response::from_parts(head, transport::empty())
+}
+
 /// Whether the path is one of those that the method is of: collections are created in, what has a
 /// name is changed. A `HEAD` is judged as what it would get, and then only what is passed on and
 /// custom resources have one.
@@ -209,6 +219,7 @@ impl Server {
         let is_apply = media.is_some_and(|it| it.contains("apply-patch"));
         let kind = metrics::Kind::of(&info, query, is_apply, &self.catalog());
         let (metrics, began) = (self.metrics.clone(), Instant::now());
+        let is_head = request.method() == http::Method::HEAD;
         let mut notes = Notes::default();
         notes.id.clone_from(&audit_id);
         let notes = Arc::new(Mutex::new(notes));
@@ -234,6 +245,9 @@ impl Server {
         }
         let size = http_body::Body::size_hint(response.body()).exact();
         metrics.count(kind, response.status().as_u16(), took, size);
+        if is_head {
+            response = without_body(response, size);
+        }
         let headers = response.headers_mut();
         headers.insert("audit-id", audit_id);
         if let Some(class) = &notes.class {
