@@ -217,3 +217,26 @@ fn without_references(of: &mut Value, shared: &Value) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_that_a_server_shares_among_its_paths_come_with_them() {
+        let pretty = json!({ "name": "pretty", "in": "query", "type": "string" });
+        let shared = json!([{ "$ref": "#/parameters/pretty-x" }, { "name": "own" }]);
+        let document = json!({
+            "parameters": { "pretty-x": pretty }, "definitions": { "D": {} },
+            "paths": {
+                "/apis/g/v1/x": { "parameters": shared, "get": { "parameters": shared } },
+                "/apis/g/v11/x": {},
+            },
+        });
+        let (paths, definitions) = own_part(&document, "/apis/g/v1");
+        let told = json!([pretty, { "name": "own" }]);
+        let item = json!({ "parameters": told, "get": { "parameters": told } });
+        assert_eq!(Value::Object(paths), json!({ "/apis/g/v1/x": item }));
+        assert_eq!(definitions.len(), 1);
+    }
+}
