@@ -286,7 +286,7 @@ fn kubelet_tls(
         _ => made.issue("kube-apiserver-kubelet-client", "system:masters", &[], Usage::Client)?,
     };
     let config = match &args.kubelet_certificate_authority {
-        Some(path) => tls::client(&read(path)?, Some(&identity))?,
+        Some(path) => proxy::client(&read(path)?, Some(&identity))?,
         // Upstream's default too: without an authority, kubelets are not verified.
         None => tls::client_unverified(Some(&identity))?,
     };

@@ -1,16 +1,70 @@
 //! Why a certificate is not trusted, as Go's `crypto/x509` words it: those are the words that users
 //! search for.
 //!
-//! Deviation: of a certificate that is of another name and by nobody who is known only the latter is
-//! told; Go looks at the name first.
+//! Upstream: `VerifyHostname` and `HostnameError` of Go's crypto/x509.
+
+use std::{fmt, sync::Arc};
 
 use jiff::Timestamp;
-use rustls::CertificateError;
-use rustls_pki_types::{ServerName, UnixTime};
+use rustls::{
+    CertificateError, Error, OtherError, client::verify_server_name, server::ParsedCertificate,
+};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 const VERIFY: &str = "tls: failed to verify certificate: x509: ";
 /// Go lists no more names than these.
 const MOST_NAMES: usize = 100;
+
+/// A certificate that names its server as nobody does any more.
+#[derive(Debug)]
+struct LegacyName;
+
+impl fmt::Display for LegacyName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("certificate relies on legacy Common Name field, use SANs instead")
+    }
+}
+
+impl std::error::Error for LegacyName {}
+
+/// What Go looks at first: the time, then the name, and only then who vouches for it.
+pub(super) fn in_gos_order(
+    certificate: &CertificateDer<'_>,
+    name: &ServerName<'_>,
+    error: Error,
+) -> Error {
+    let is_of_time = matches!(
+        error,
+        Error::InvalidCertificate(
+            CertificateError::Expired
+                | CertificateError::ExpiredContext { .. }
+                | CertificateError::NotValidYet
+                | CertificateError::NotValidYetContext { .. }
+        )
+    );
+    let Ok(parsed) = ParsedCertificate::try_from(certificate) else { return error };
+    match verify_server_name(&parsed, name) {
+        Err(_) if !is_of_time && is_legacy(certificate, &name.to_str()) => {
+            CertificateError::Other(OtherError(Arc::new(LegacyName))).into()
+        }
+        Err(other) if !is_of_time => other,
+        _ => error,
+    }
+}
+
+/// Whether only the subject says that it is this host.
+fn is_legacy(certificate: &CertificateDer<'_>, host: &str) -> bool {
+    let Ok((_, certificate)) = X509Certificate::from_der(certificate) else { return false };
+    let has_names = !matches!(certificate.subject_alternative_name(), Ok(None));
+    let names = certificate.subject().iter_common_name();
+    let is_host = |name: &str| match (name.strip_prefix("*."), host.split_once('.')) {
+        (Some(domain), Some((_, rest))) => domain.eq_ignore_ascii_case(rest),
+        _ => name.eq_ignore_ascii_case(host),
+    };
+    // Of several the last one counts.
+    !has_names && names.last().and_then(|it| it.as_str().ok()).is_some_and(is_host)
+}
 
 pub(super) fn told(error: &CertificateError) -> String {
     format!("{VERIFY}{}", reason(error))
@@ -36,6 +90,7 @@ fn reason(error: &CertificateError) -> String {
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
             "certificate specifies an incompatible key usage".into()
         }
+        CertificateError::Other(OtherError(why)) => why.to_string(),
         other => format!("{other:?}"),
     }
 }
@@ -76,6 +131,8 @@ fn other_name(expected: &ServerName<'_>, presented: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use rustls_pki_types::pem::PemObject;
+
     use super::*;
 
     fn named(expected: &str, presented: &[&str]) -> String {
@@ -102,6 +159,40 @@ mod tests {
             named("x.y", &[both[0]; 100]),
             "certificate is valid for 100 names, but none matched x.y"
         );
+    }
+
+    fn refused(cn: &str, sans: &[&str], host: &str, error: CertificateError) -> String {
+        let ca = pki::Ca::new("ca").unwrap();
+        let issued = ca.issue(&pki::Profile {
+            cn: cn.into(),
+            organizations: Vec::new(),
+            sans: sans.iter().map(ToString::to_string).collect(),
+            usages: vec![pki::Usage::Server],
+            not_after: "2100-01-01T00:00:00Z".parse().unwrap(),
+        });
+        let pem = issued.unwrap().certificate_pem;
+        let certificate = CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
+        let host = ServerName::try_from(host.to_owned()).unwrap();
+        match in_gos_order(&certificate, &host, error.into()) {
+            Error::InvalidCertificate(error) => reason(&error),
+            other => other.to_string(),
+        }
+    }
+
+    #[test]
+    fn the_name_is_looked_at_before_who_vouches_for_it_and_after_the_time() {
+        let unknown = || CertificateError::UnknownIssuer;
+        let by_nobody = "certificate signed by unknown authority";
+        assert_eq!(refused("x", &["a.b"], "a.b", unknown()), by_nobody);
+        let other = "certificate is valid for a.b, not a.c";
+        assert_eq!(refused("a.c", &["a.b"], "a.c", unknown()), other);
+        let legacy = "certificate relies on legacy Common Name field, use SANs instead";
+        assert_eq!(refused("a.c", &[], "a.c", unknown()), legacy);
+        assert_eq!(refused("*.c", &[], "A.c", unknown()), legacy);
+        let none = "certificate is not valid for any names, but wanted to match a.d";
+        assert_eq!(refused("a.c", &[], "a.d", unknown()), none);
+        let expired = refused("a.c", &[], "a.c", CertificateError::Expired);
+        assert_eq!(expired, "certificate has expired or is not yet valid");
     }
 
     #[test]
