@@ -202,8 +202,7 @@ fn keep_for_ever(headers: &mut HeaderMap, now: Timestamp) {
 }
 
 fn third(catalog: &Catalog, group: &str, version: &str) -> Value {
-    let document = schema::document();
-    let all = builtin_schemas(&document);
+    let all = builtin_schemas();
     let (mut schemas, mut paths) = (Map::new(), Map::new());
     for resource in catalog.of_version(group, version).filter(|it| it.delegated.is_none()) {
         add_schemas(&mut schemas, &all, resource);
@@ -232,8 +231,7 @@ fn v2(merged: &Merged, headers: &HeaderMap) -> Result<Response<Body>, Status> {
 }
 
 fn second(merged: &Merged) -> Value {
-    let document = schema::document();
-    let mut definitions = builtin_schemas(&document);
+    let mut definitions = builtin_schemas();
     without_alternatives(&mut definitions);
     let mut paths = Map::new();
     let own = merged.catalog.all().iter().filter(|it| it.delegated.is_none());
@@ -249,17 +247,15 @@ fn second(merged: &Merged) -> Value {
     }
     definitions.extend([paths::patch_schema()]);
     merged.add_v2(&mut paths, &mut definitions);
-    let definitions = Value::Object(definitions).to_string().replace(REFERENCE, "#/definitions/");
-    let mut definitions: Value = serde_json::from_str(&definitions).unwrap_or_default();
-    refer_plainly(&mut definitions);
+    definitions.values_mut().for_each(refer_plainly);
     json!({
         "swagger": "2.0", "info": { "title": "Kubernetes", "version": "unversioned" },
         "paths": paths, "definitions": definitions, "parameters": parameters::shared(),
     })
 }
 
-/// A reference with a description beside it: version 3 puts it into `allOf`, the documents of version 2
-/// never do.
+/// References as version 2 has them. One with a description beside it is in `allOf` in version 3, and
+/// never here.
 fn refer_plainly(value: &mut Value) {
     match value {
         Value::Array(all) => all.iter_mut().for_each(refer_plainly),
@@ -271,6 +267,11 @@ fn refer_plainly(value: &mut Value) {
                 fields.remove("allOf");
                 fields.insert("$ref".to_owned(), reference);
             }
+            if let Some(Value::String(at)) = fields.get_mut("$ref")
+                && let Some(name) = at.strip_prefix(REFERENCE)
+            {
+                *at = format!("#/definitions/{name}");
+            }
             fields.values_mut().for_each(refer_plainly);
         }
         _ => {}
@@ -278,8 +279,9 @@ fn refer_plainly(value: &mut Value) {
 }
 
 /// The schemas with what the generator does not know: kinds, merge keys, list types.
-fn builtin_schemas(document: &Value) -> Map<String, Value> {
-    let mut schemas = document["schemas"].as_object().cloned().unwrap_or_default();
+fn builtin_schemas() -> Map<String, Value> {
+    let mut document = schema::document();
+    let Value::Object(mut schemas) = document["schemas"].take() else { return Map::new() };
     for (name, schema) in &mut schemas {
         let short = name.rsplit('.').next().unwrap_or(name).to_owned();
         if let Some(kind) = document["kinds"].get(name) {
