@@ -1,17 +1,22 @@
 //! TLS configurations: one crypto provider (aws-lc-rs), roots and identities from PEM.
 
 mod named;
+mod telling;
 
 use std::{io, sync::Arc};
 
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    client::{
+        WebPkiServerVerifier,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
     server::WebPkiClientVerifier,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject};
 
-pub use self::named::Named;
+use self::telling::Telling;
+pub use self::{named::Named, telling::Tell};
 
 /// A certificate chain and its key, in PEM.
 #[derive(Clone, Debug, Default)]
@@ -47,6 +52,25 @@ pub fn server(identity: &Identity, client_ca_pem: Option<&str>) -> io::Result<Ar
 pub fn client(ca_pem: &str, identity: Option<&Identity>) -> io::Result<Arc<ClientConfig>> {
     install_provider();
     let builder = ClientConfig::builder().with_root_certificates(roots(ca_pem)?);
+    with_identity(builder, identity)
+}
+
+/// The same, which says of a certificate that it does not trust what `tell` makes of it.
+pub fn client_telling(
+    ca_pem: &str,
+    identity: Option<&Identity>,
+    tell: Tell,
+) -> io::Result<Arc<ClientConfig>> {
+    install_provider();
+    let roots = roots(ca_pem)?;
+    if roots.is_empty() {
+        // There is nobody to verify anything with.
+        return client(ca_pem, identity);
+    }
+    let verifier = WebPkiServerVerifier::builder(Arc::new(roots)).build();
+    let verifier = verifier.map_err(io::Error::other)?;
+    let builder = ClientConfig::builder().dangerous();
+    let builder = builder.with_custom_certificate_verifier(Arc::new(Telling { verifier, tell }));
     with_identity(builder, identity)
 }
 

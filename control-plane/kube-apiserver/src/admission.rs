@@ -37,6 +37,7 @@ use transport::Place;
 pub(crate) use self::connect::options as connect_options;
 pub(crate) use self::node_restriction::check_token as check_node_token;
 pub(crate) use self::pod_defaults::label_with_topology;
+pub use self::pod_security::{PodSecurity, PodSecurityError};
 pub(crate) use self::priority::{bootstrap_objects as priority_classes, check_deletable};
 pub(crate) use self::resource_quota::Turn;
 pub(crate) use self::webhook::Endpoint;
@@ -57,14 +58,27 @@ pub(crate) struct Context {
     webhooks: Arc<webhook::Webhooks>,
     policies: Arc<policy::Policies>,
     turns: Arc<resource_quota::Turns>,
+    pod_security: Arc<PodSecurity>,
 }
 
 impl Context {
     /// Webhooks are dialled from `place`.
     pub(crate) fn new(objects: impl Objects, authorizer: Authorizer, place: Place) -> Self {
         let webhooks = Arc::new(webhook::Webhooks::new(place));
-        let (policies, turns, measures) = (Arc::default(), Arc::default(), Arc::default());
-        Self { measures, objects: Arc::new(objects), authorizer, webhooks, policies, turns }
+        Self {
+            measures: Arc::default(),
+            objects: Arc::new(objects),
+            authorizer,
+            webhooks,
+            policies: Arc::default(),
+            turns: Arc::default(),
+            pod_security: Arc::default(),
+        }
+    }
+
+    /// The same, with PodSecurity as it is configured.
+    pub(crate) fn with_pod_security(self, settings: PodSecurity) -> Self {
+        Self { pod_security: Arc::new(settings), ..self }
     }
 
     /// Asks a program that is not an admission webhook, on the same way.
@@ -198,7 +212,8 @@ async fn check_all(
     let decided = policy::validate(call, attributes, new, effects).await;
     watch.ended(Plugin::ValidatingAdmissionPolicy, decided)?;
     let notes = &call.annotations;
-    let told = pod_security::check(&*context.objects, attributes, new, notes);
+    let settings = &context.pod_security;
+    let told = pod_security::check(settings, &*context.objects, attributes, new, notes);
     effects.warnings.extend(watch.ended(Plugin::PodSecurity, told)?);
     let told = webhook::validate(call, attributes, new).await;
     effects.warnings.extend(watch.ended(Plugin::ValidatingAdmissionWebhook, told)?);

@@ -121,9 +121,9 @@ impl Remote {
                 return tls::client_unverified(identity);
             }
             if !self.authority.is_empty() {
-                return tls::client(&self.authority, identity);
+                return proxy::client(&self.authority, identity);
             }
-            tls::client(&proxy::machine_authorities().unwrap_or_default(), identity)
+            proxy::client(&proxy::machine_authorities().unwrap_or_default(), identity)
         };
         self.tls.get_or_init(|| make().map_err(|error| error.to_string())).clone()
     }

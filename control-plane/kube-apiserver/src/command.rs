@@ -6,6 +6,7 @@
 //!
 //! Upstream: the options of cmd/kube-apiserver.
 
+mod admission_config;
 mod oidc_flags;
 mod request_header_flags;
 mod webhook_config;
@@ -109,6 +110,9 @@ pub struct Args {
     /// With the one before, the seats that the priority levels share
     #[arg(long, default_value_t = 200)]
     pub max_mutating_requests_inflight: usize,
+    /// How admission plug-ins are configured: PodSecurity's defaults and exemptions
+    #[arg(long)]
+    pub admission_control_config_file: Option<PathBuf>,
     #[command(flatten)]
     pub oidc: oidc_flags::OidcFlags,
     #[command(flatten)]
@@ -210,6 +214,9 @@ fn config(
     config.endpoint_port = args.secure_port;
     config.max_requests_inflight = args.max_requests_inflight + args.max_mutating_requests_inflight;
     config.audit = audit_log(args)?;
+    if let Some(path) = &args.admission_control_config_file {
+        config.pod_security = admission_config::read(path)?;
+    }
     let issuer = args.service_account_issuer.clone();
     let audiences = if args.api_audiences.is_empty() {
         vec![issuer.clone()]
@@ -279,7 +286,7 @@ fn kubelet_tls(
         _ => made.issue("kube-apiserver-kubelet-client", "system:masters", &[], Usage::Client)?,
     };
     let config = match &args.kubelet_certificate_authority {
-        Some(path) => tls::client(&read(path)?, Some(&identity))?,
+        Some(path) => proxy::client(&read(path)?, Some(&identity))?,
         // Upstream's default too: without an authority, kubelets are not verified.
         None => tls::client_unverified(Some(&identity))?,
     };

@@ -7,7 +7,7 @@ use std::{
 
 use ipnet::{IpNet, Ipv4Net};
 
-use crate::{Components, Delegate, audit, authn, proxy};
+use crate::{Components, Delegate, PodSecurity, audit, authn, proxy};
 
 /// The address of `default/kubernetes`: the first one of the Services' range.
 pub fn first_address(service_cidr: IpNet) -> IpAddr {
@@ -44,6 +44,8 @@ pub struct Config {
     pub components: Components,
     /// Where it is written down who asked for what.
     pub audit: Option<audit::Log>,
+    /// What pods may do where their Namespace says nothing, and whose may do anything.
+    pub pod_security: PodSecurity,
     /// How many requests are worked on at once, without those that nothing limits: upstream's
     /// `--max-requests-inflight` and `--max-mutating-requests-inflight` together.
     pub max_requests_inflight: usize,
@@ -67,6 +69,7 @@ impl Config {
             endpoint_port: 443,
             components: Components::default(),
             audit: None,
+            pod_security: PodSecurity::default(),
             max_requests_inflight: 600,
         }
     }

@@ -48,6 +48,9 @@ pub(crate) async fn answer(
     let catalog = &merged.catalog;
     let path = info.path.trim_end_matches('/');
     let parts: Vec<&str> = path.split('/').skip(1).collect();
+    if head.method == http::Method::HEAD && is_got_only(catalog, &parts) {
+        return Err(Status::no_such_method());
+    }
     let document = match parts.as_slice() {
         [] | [""] => return Ok(plain_json(&paths(&merged))),
         [name @ ("healthz" | "livez" | "readyz")] => {
@@ -87,14 +90,29 @@ pub(crate) async fn answer(
     Ok(render::response(StatusCode::OK, accept.format, document.to_string().into()))
 }
 
+/// What upstream's router serves, which knows each method by itself; a `HEAD` of the other paths is a
+/// `GET`.
+fn is_got_only(catalog: &Catalog, parts: &[&str]) -> bool {
+    match parts {
+        ["version"] | ["api"] | [".well-known" | "openid", ..] => true,
+        ["api", version] => catalog.has_version("", version),
+        ["apis", group, version] => {
+            is_builtin(catalog, group) && catalog.has_version(group, version)
+        }
+        _ => false,
+    }
+}
+
+fn is_builtin(catalog: &Catalog, group: &str) -> bool {
+    catalog.all().iter().any(|it| it.group == group && it.custom.is_none())
+}
+
 /// Groups that are built in answer for all below them; for everything else nobody does.
 pub(crate) fn nothing_at(catalog: &Catalog, path: &str) -> Status {
     let parts: Vec<&str> = path.split('/').skip(1).collect();
-    let is_builtin =
-        |group: &str| catalog.all().iter().any(|it| it.group == group && it.custom.is_none());
     match parts.as_slice() {
         ["api" | "version", ..] => Status::no_such_path(),
-        ["apis", group, ..] if is_builtin(group) => Status::no_such_path(),
+        ["apis", group, ..] if is_builtin(catalog, group) => Status::no_such_path(),
         _ => Status::page_not_found(),
     }
 }
@@ -330,7 +348,7 @@ fn group_document(merged: &Merged, group: &str) -> Option<Value> {
 }
 
 /// The verbs, kind and version of a subresource.
-fn subresource(name: &str) -> (&'static [&'static str], Option<[&'static str; 3]>) {
+pub(crate) fn subresource(name: &str) -> (&'static [&'static str], Option<[&'static str; 3]>) {
     const CONNECT: &[&str] = &["create", "delete", "get", "patch", "update"];
     match name {
         "status" | "approval" | "ephemeralcontainers" | "resize" => {

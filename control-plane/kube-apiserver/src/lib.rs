@@ -72,6 +72,7 @@ use std::{
 use parking_lot::RwLock;
 
 pub use self::{
+    admission::{PodSecurity, PodSecurityError},
     bootstrap::StartError,
     component_status::Components,
     config::{Config, first_address},
@@ -129,7 +130,8 @@ impl ApiServer {
                 objects.clone(),
                 authorizer.clone(),
                 config.proxy.place.clone(),
-            ),
+            )
+            .with_pod_security(config.pod_security.clone()),
             authenticator: authn::Authenticator::new(
                 config.authn.clone(),
                 objects.clone(),

@@ -44,10 +44,28 @@ pub(crate) enum Form {
     AggregatedDiscovery,
 }
 
+/// The version of tables and of objects' metadata; the older one has the same fields.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Meta {
+    #[default]
+    V1,
+    V1Beta1,
+}
+
+impl Meta {
+    pub(crate) fn api_version(self) -> &'static str {
+        match self {
+            Self::V1 => "meta.k8s.io/v1",
+            Self::V1Beta1 => "meta.k8s.io/v1beta1",
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Accept {
     pub(crate) format: Format,
     pub(crate) form: Form,
+    pub(crate) meta: Meta,
 }
 
 /// One clause of an Accept header.
@@ -87,24 +105,21 @@ impl<'a> Clause<'a> {
         if self.parameter("stream").is_some_and(|it| !matches!(it, "" | "watch")) {
             return None;
         }
-        let version = self.parameter("v");
-        let form = match (self.parameter("as"), self.parameter("g")) {
-            (None, _) => Form::Object,
-            (Some("Table"), Some("meta.k8s.io")) if version == Some("v1") => Form::Table,
-            (Some("PartialObjectMetadata"), Some("meta.k8s.io")) if version == Some("v1") => {
-                Form::PartialMetadata
-            }
-            (Some("PartialObjectMetadataList"), Some("meta.k8s.io")) if version == Some("v1") => {
-                Form::PartialMetadataList
-            }
-            (Some("APIGroupDiscoveryList"), Some("apidiscovery.k8s.io"))
-                if version == Some("v2") =>
-            {
+        let meta = if self.parameter("v") == Some("v1beta1") { Meta::V1Beta1 } else { Meta::V1 };
+        let form = match (self.parameter("as"), self.parameter("g"), self.parameter("v")) {
+            (None, ..) => Form::Object,
+            (Some(form), Some("meta.k8s.io"), Some("v1" | "v1beta1")) => match form {
+                "Table" => Form::Table,
+                "PartialObjectMetadata" => Form::PartialMetadata,
+                "PartialObjectMetadataList" => Form::PartialMetadataList,
+                _ => return None,
+            },
+            (Some("APIGroupDiscoveryList"), Some("apidiscovery.k8s.io"), Some("v2")) => {
                 Form::AggregatedDiscovery
             }
             _ => return None,
         };
-        Some(Accept { format, form })
+        Some(Accept { format, form, meta })
     }
 }
 

@@ -6,6 +6,7 @@
 //!
 //! Upstream: `handler` and `handler3` of k8s.io/kube-openapi.
 
+mod parameters;
 mod paths;
 pub(crate) mod protobuf;
 mod reduced;
@@ -19,6 +20,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use transport::Body;
 
+use self::paths::Version;
 use crate::{
     aggregation::Merged,
     negotiate,
@@ -27,10 +29,14 @@ use crate::{
     status::Status,
 };
 
+/// How documents are made from schemas. Another one makes other documents, which clients must not take
+/// for those that they have.
+const FORM: &str = "2";
+
 /// The packed document's own hash: part of every built-in group's.
 static BUILTIN_HASH: LazyLock<String> = LazyLock::new(|| {
     let bytes: &[u8] = include_bytes!("../schemas/kubernetes.json.gz");
-    let both = Sha256::new().chain_update(bytes).chain_update(schema::ADDED);
+    let both = Sha256::new().chain_update(bytes).chain_update(schema::ADDED).chain_update(FORM);
     hex::encode_upper(&both.finalize()[..16])
 });
 
@@ -142,7 +148,7 @@ fn hash(catalog: &Catalog, group: &str, version: &str) -> String {
     if custom.is_empty() {
         return BUILTIN_HASH.clone();
     }
-    hash_of(custom.concat().as_bytes())
+    hash_of((custom.concat() + FORM).as_bytes())
 }
 
 fn v3(
@@ -196,13 +202,13 @@ fn keep_for_ever(headers: &mut HeaderMap, now: Timestamp) {
 }
 
 fn third(catalog: &Catalog, group: &str, version: &str) -> Value {
-    let document = schema::document();
-    let all = builtin_schemas(&document);
+    let all = builtin_schemas();
     let (mut schemas, mut paths) = (Map::new(), Map::new());
     for resource in catalog.of_version(group, version).filter(|it| it.delegated.is_none()) {
         add_schemas(&mut schemas, &all, resource);
-        paths::add_paths(&mut paths, resource, &schema_name(resource), REFERENCE);
+        paths::add_paths(&mut paths, resource, &schema_name(resource), Version::Third);
     }
+    schemas.extend([paths::patch_schema()]);
     for shared in [
         "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions",
         "io.k8s.apimachinery.pkg.apis.meta.v1.Status",
@@ -225,8 +231,7 @@ fn v2(merged: &Merged, headers: &HeaderMap) -> Result<Response<Body>, Status> {
 }
 
 fn second(merged: &Merged) -> Value {
-    let document = schema::document();
-    let mut definitions = builtin_schemas(&document);
+    let mut definitions = builtin_schemas();
     without_alternatives(&mut definitions);
     let mut paths = Map::new();
     let own = merged.catalog.all().iter().filter(|it| it.delegated.is_none());
@@ -234,20 +239,23 @@ fn second(merged: &Merged) -> Value {
         if resource.custom.is_some() {
             definitions.insert(schema_name(resource), second_schema(resource));
         }
-        paths::add_paths(&mut paths, resource, &schema_name(resource), "#/definitions/");
+        let name = schema_name(resource);
+        paths::add_paths(&mut paths, resource, &name, Version::Second);
+        if !resource.is_virtual {
+            definitions.insert(format!("{name}List"), list_schema(resource, &name));
+        }
     }
+    definitions.extend([paths::patch_schema()]);
     merged.add_v2(&mut paths, &mut definitions);
-    let definitions = Value::Object(definitions).to_string().replace(REFERENCE, "#/definitions/");
-    let mut definitions: Value = serde_json::from_str(&definitions).unwrap_or_default();
-    refer_plainly(&mut definitions);
+    definitions.values_mut().for_each(refer_plainly);
     json!({
         "swagger": "2.0", "info": { "title": "Kubernetes", "version": "unversioned" },
-        "paths": paths, "definitions": definitions,
+        "paths": paths, "definitions": definitions, "parameters": parameters::shared(),
     })
 }
 
-/// A reference with a description beside it: version 3 puts it into `allOf`, the documents of version 2
-/// never do.
+/// References as version 2 has them. One with a description beside it is in `allOf` in version 3, and
+/// never here.
 fn refer_plainly(value: &mut Value) {
     match value {
         Value::Array(all) => all.iter_mut().for_each(refer_plainly),
@@ -259,6 +267,11 @@ fn refer_plainly(value: &mut Value) {
                 fields.remove("allOf");
                 fields.insert("$ref".to_owned(), reference);
             }
+            if let Some(Value::String(at)) = fields.get_mut("$ref")
+                && let Some(name) = at.strip_prefix(REFERENCE)
+            {
+                *at = format!("#/definitions/{name}");
+            }
             fields.values_mut().for_each(refer_plainly);
         }
         _ => {}
@@ -266,8 +279,9 @@ fn refer_plainly(value: &mut Value) {
 }
 
 /// The schemas with what the generator does not know: kinds, merge keys, list types.
-fn builtin_schemas(document: &Value) -> Map<String, Value> {
-    let mut schemas = document["schemas"].as_object().cloned().unwrap_or_default();
+fn builtin_schemas() -> Map<String, Value> {
+    let mut document = schema::document();
+    let Value::Object(mut schemas) = document["schemas"].take() else { return Map::new() };
     for (name, schema) in &mut schemas {
         let short = name.rsplit('.').next().unwrap_or(name).to_owned();
         if let Some(kind) = document["kinds"].get(name) {
@@ -275,6 +289,9 @@ fn builtin_schemas(document: &Value) -> Map<String, Value> {
             // The generator requires `metadata`; clients may leave it out.
             if let Some(required) = schema.get_mut("required").and_then(Value::as_array_mut) {
                 required.retain(|it| it != "metadata");
+                if required.is_empty() {
+                    schema.as_object_mut().map(|it| it.remove("required"));
+                }
             }
         }
         if merge_keys::ATOMIC_OBJECTS.contains(&short.as_str()) {
@@ -412,18 +429,21 @@ fn add_schemas(schemas: &mut Map<String, Value>, all: &Map<String, Value>, resou
         add_closure(schemas, all, &name);
     }
     for subresource in &resource.subresources {
-        let kind = match subresource.as_str() {
-            "scale" => "io.k8s.api.autoscaling.v1.Scale",
-            "eviction" => "io.k8s.api.policy.v1.Eviction",
-            "token" => "io.k8s.api.authentication.v1.TokenRequest",
-            _ => continue,
-        };
-        add_closure(schemas, all, kind);
+        if let Some(kind) = paths::subresource_schema(subresource) {
+            add_closure(schemas, all, kind);
+        }
     }
     if resource.is_virtual {
         return;
     }
-    let list = json!({
+    schemas.insert(format!("{name}List"), list_schema(resource, &name));
+    add_closure(schemas, all, "io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta");
+}
+
+/// A list of objects of the schema of that name.
+fn list_schema(resource: &Resource, name: &str) -> Value {
+    json!({
+
         "type": "object", "required": ["items"],
         "properties": {
             "apiVersion": { "type": "string" }, "kind": { "type": "string" },
@@ -431,11 +451,9 @@ fn add_schemas(schemas: &mut Map<String, Value>, all: &Map<String, Value>, resou
             "metadata": { "allOf": [{ "$ref": format!("{REFERENCE}io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta") }] },
         },
         "x-kubernetes-group-version-kind": [{
-            "group": resource.group, "version": resource.version, "kind": format!("{}List", resource.kind),
+            "group": resource.group, "version": resource.version, "kind": resource.list_kind(),
         }],
-    });
-    schemas.insert(format!("{name}List"), list);
-    add_closure(schemas, all, "io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta");
+    })
 }
 
 /// A schema and all that it refers to.

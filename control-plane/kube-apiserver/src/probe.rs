@@ -83,7 +83,7 @@ impl Definition {
     /// What is wrong with an object; `old` is what it replaces.
     pub fn faults(&self, object: &Value, old: Option<&Value>) -> Vec<String> {
         told(&match old {
-            Some(old) => validation::update(&self.0, Part::Main, old, object),
+            Some(old) => validation::update(&self.0, Part::Main, old, object).0,
             None => validation::create(&self.0, object),
         })
     }
@@ -91,7 +91,8 @@ impl Definition {
     /// What its rules alone find.
     pub fn broken_rules(&self, object: &Value, old: Option<&Value>) -> Vec<String> {
         let custom = self.0.custom.as_ref();
-        told(&custom.map(|it| validation::rules::check(it, object, old)).unwrap_or_default())
+        let found = custom.map(|it| validation::rules::check(it, object, old)).unwrap_or_default();
+        told(&found.faults)
     }
 }
 

@@ -13,6 +13,7 @@ mod kubelet;
 mod log_socket;
 mod target;
 mod upgrade;
+mod x509;
 
 pub(crate) use self::{dial::Secure, upgrade::Tunnel};
 
@@ -21,7 +22,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use http::{HeaderMap, Request, Response, header};
 use lifecycle::Scope;
 use rustls::ClientConfig;
-use transport::{Body, Place};
+use transport::{Body, Place, tls};
 
 use crate::{
     authz::Objects,
@@ -114,6 +115,15 @@ pub(crate) async fn hand_on(
     let sent = dial::send(config, address, Some(secure), request).await;
     sent.map(forward::answer)
         .map_err(|error| Status::unavailable(format!("error trying to reach service: {error}")))
+}
+
+/// How servers are asked that these authorities vouch for: what is wrong with their certificates is
+/// told as Go tells it.
+pub(crate) fn client(
+    authorities: &str,
+    identity: Option<&tls::Identity>,
+) -> io::Result<Arc<ClientConfig>> {
+    tls::client_telling(authorities, identity, x509::in_gos_order)
 }
 
 /// Where distributions keep the authorities that a machine trusts (Go's `crypto/x509` looks there).

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use transport::Body;
 
 use crate::{
-    negotiate::{Accept, Form, Format},
+    negotiate::{Accept, Form, Format, Meta},
     registry,
     resources::Resource,
     server::Call,
@@ -125,6 +125,7 @@ pub(crate) fn status(status: &Status, format: Format) -> Response<Body> {
     if let Some(seconds) = status.retry_after {
         response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
     }
+    warn(&mut response, &status.warnings);
     response
 }
 
@@ -250,7 +251,7 @@ fn compressed(call: &Call, mut response: Response<Body>, bytes: Bytes) -> Respon
 
 /// How the client wants its tables.
 fn view(call: &Call) -> View {
-    View::parse(call.parameter("includeObject"), call.server.clock)
+    View::parse(call.parameter("includeObject"), call.accept.meta, call.server.clock)
 }
 
 /// One object, in the wanted form.
@@ -272,16 +273,24 @@ pub(crate) fn object(resource: &Resource, accept: Accept, bytes: Bytes, view: Vi
             if object["kind"] == "Status" {
                 return bytes;
             }
-            partial(&object).to_string().into()
+            partial(&object, accept.meta).to_string().into()
         }
         _ => bytes,
     }
 }
 
-pub(crate) fn partial(object: &Value) -> Value {
+pub(crate) fn partial(object: &Value, meta: Meta) -> Value {
     json!({
-        "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1",
+        "kind": "PartialObjectMetadata", "apiVersion": meta.api_version(),
         "metadata": object["metadata"],
+    })
+}
+
+fn partial_list(objects: &[Value], meta: Meta, metadata: &Value) -> Value {
+    let items: Vec<Value> = objects.iter().map(|it| partial(it, meta)).collect();
+    json!({
+        "kind": "PartialObjectMetadataList", "apiVersion": meta.api_version(),
+        "metadata": metadata, "items": items,
     })
 }
 
@@ -322,10 +331,9 @@ fn made(
 ) -> Bytes {
     let list = match accept.form {
         Form::Table => table::render(resource, &objects, metadata, view),
-        Form::PartialMetadata | Form::PartialMetadataList => json!({
-            "kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1",
-            "metadata": metadata, "items": objects.iter().map(partial).collect::<Vec<_>>(),
-        }),
+        Form::PartialMetadata | Form::PartialMetadataList => {
+            partial_list(&objects, accept.meta, &metadata)
+        }
         _ => json!({
             "kind": resource.list_kind(), "apiVersion": resource.api_version(),
             "metadata": metadata, "items": objects,
@@ -344,12 +352,7 @@ fn list(resource: &Resource, accept: Accept, page: &Page, view: View) -> Bytes {
             table::render(resource, &objects(), page.metadata(), view).to_string().into()
         }
         Form::PartialMetadata | Form::PartialMetadataList => {
-            let items: Vec<Value> = objects().iter().map(partial).collect();
-            let list = json!({
-                "kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1",
-                "metadata": page.metadata(), "items": items,
-            });
-            list.to_string().into()
+            partial_list(&objects(), accept.meta, &page.metadata()).to_string().into()
         }
         _ => plain_list(resource, page),
     }
@@ -381,7 +384,7 @@ fn list_head(resource: &Resource, metadata: &Value) -> String {
 fn messages(resource: &Resource, accept: Accept, page: &Page) -> Result<Bytes, ProtobufError> {
     let (api_version, kind) = match accept.form {
         Form::PartialMetadata | Form::PartialMetadataList => {
-            ("meta.k8s.io/v1".to_owned(), "PartialObjectMetadata")
+            (accept.meta.api_version().to_owned(), "PartialObjectMetadata")
         }
         _ => (resource.api_version(), &*resource.kind),
     };

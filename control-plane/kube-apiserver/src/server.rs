@@ -147,11 +147,32 @@ fn counted(response: Response<Body>, long: metrics::Long) -> Response<Body> {
     })
 }
 
+/// What a `HEAD` is answered: in HTTP/2 a body after it is a fault.
+fn without_body(response: Response<Body>, size: Option<u64>) -> Response<Body> {
+    let (mut head, _) = response.into_parts();
+    // What was passed on says already what a GET would have.
+    if let Some(size) = size.filter(|it| *it > 0) {
+        head.headers.entry(header::CONTENT_LENGTH).or_insert(size.into());
+    }
+    Response::from_parts(head, transport::empty())
+}
+
 /// Whether the path is one of those that the method is of: collections are created in, what has a
-/// name is changed.
-fn check_method(info: &RequestInfo, resource: &Resource) -> Result<(), Status> {
+/// name is changed. A `HEAD` is judged as what it would get, and then only what is passed on and
+/// custom resources have one.
+fn check_method(
+    info: &RequestInfo,
+    resource: &Resource,
+    method: &http::Method,
+) -> Result<(), Status> {
     let is_whole = info.subresource.is_empty();
     match info.verb.as_str() {
+        _ if *method == http::Method::HEAD
+            && resource.custom.is_none()
+            && info.subresource != "proxy" =>
+        {
+            Err(Status::no_such_method())
+        }
         "" => Err(Status::no_such_method()),
         "update" | "patch" if is_whole && info.name.is_empty() => match resource.custom {
             Some(_) => Err(Status::bad_request("name must be provided")),
@@ -198,6 +219,7 @@ impl Server {
         let is_apply = media.is_some_and(|it| it.contains("apply-patch"));
         let kind = metrics::Kind::of(&info, query, is_apply, &self.catalog());
         let (metrics, began) = (self.metrics.clone(), Instant::now());
+        let is_head = request.method() == http::Method::HEAD;
         let mut notes = Notes::default();
         notes.id.clone_from(&audit_id);
         let notes = Arc::new(Mutex::new(notes));
@@ -223,6 +245,9 @@ impl Server {
         }
         let size = http_body::Body::size_hint(response.body()).exact();
         metrics.count(kind, response.status().as_u16(), took, size);
+        if is_head {
+            response = without_body(response, size);
+        }
         let headers = response.headers_mut();
         headers.insert("audit-id", audit_id);
         if let Some(class) = &notes.class {
@@ -364,7 +389,7 @@ impl Server {
         if !info.subresource.is_empty() && !resource.has(&info.subresource) {
             return Err(Status::no_such_path());
         }
-        check_method(&info, &resource)?;
+        check_method(&info, &resource, &head.method)?;
         if resource.delegated.is_some() {
             return self.delegates.answer(&user, &info, head, body).await;
         }

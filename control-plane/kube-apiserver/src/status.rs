@@ -25,6 +25,8 @@ pub struct Status {
     pub is_text: bool,
     /// With which a list that outlived its revision can go on.
     pub go_on: Option<String>,
+    /// Of what else the client is told, refused or not.
+    pub warnings: Vec<String>,
 }
 
 impl fmt::Display for Status {
@@ -42,8 +44,16 @@ impl Status {
         message: impl Into<String>,
     ) -> Self {
         let (reason, message) = (reason.into(), message.into());
-        let (details, retry_after, go_on) = (Value::Null, None, None);
-        Self { code, reason, message, details, retry_after, is_text: false, go_on }
+        Self {
+            code,
+            reason,
+            message,
+            details: Value::Null,
+            retry_after: None,
+            is_text: false,
+            go_on: None,
+            warnings: Vec::new(),
+        }
     }
 
     fn about(mut self, kind: &str, name: &str) -> Self {

@@ -112,7 +112,10 @@ pub(crate) fn prepare_create(call: &Call, object: &mut Value) {
             policy::status::prepare(&call.server.catalog(), object);
         }
         ("batch", "jobs") => crate::jobs::generate_selector(object),
-        ("resource.k8s.io", "resourceslices") => own_fields::date_taints(object, &call.now()),
+        ("resource.k8s.io", "resourceslices") => {
+            own_fields::drop_value_lists(None, object);
+            own_fields::date_taints(object, &call.now());
+        }
         ("apiextensions.k8s.io", _) => {
             crate::custom_resources::prepare(object, &call.now(), &call.server.catalog());
         }
@@ -216,7 +219,10 @@ pub(crate) fn prepare_update(call: &Call, part: Part, old: &Value, new: &mut Val
         ("", "persistentvolumes", Part::Status) => {
             own_fields::date_phase(Some(old), new, &call.now());
         }
-        ("resource.k8s.io", "resourceslices", _) => own_fields::date_taints(new, &call.now()),
+        ("resource.k8s.io", "resourceslices", _) => {
+            own_fields::drop_value_lists(Some(old), new);
+            own_fields::date_taints(new, &call.now());
+        }
         ("resource.k8s.io", "resourceclaims", Part::Status) => own_fields::forget_freed(old, new),
         _ => {}
     }

@@ -19,7 +19,7 @@ use clock::Clock;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::{convert, render::partial, resources::Resource};
+use crate::{convert, negotiate::Meta, render::partial, resources::Resource};
 
 /// How much of each object goes with its row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,18 +34,19 @@ pub(crate) enum Include {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct View {
     pub(crate) include: Include,
+    pub(crate) meta: Meta,
     pub(crate) clock: Clock,
 }
 
 impl View {
     /// `text` is the query's `includeObject`.
-    pub(crate) fn parse(text: Option<&str>, clock: Clock) -> Self {
+    pub(crate) fn parse(text: Option<&str>, meta: Meta, clock: Clock) -> Self {
         let include = match text {
             Some("Object") => Include::Object,
             Some("None") => Include::None,
             _ => Include::Metadata,
         };
-        Self { include, clock }
+        Self { include, meta, clock }
     }
 }
 
@@ -116,7 +117,7 @@ pub(crate) fn render(resource: &Resource, objects: &[Value], metadata: Value, vi
         .map(|(cells, object)| {
             let mut row = json!({ "cells": cells });
             match view.include {
-                Include::Metadata => row["object"] = partial(object),
+                Include::Metadata => row["object"] = partial(object, view.meta),
                 Include::Object => row["object"] = object.clone(),
                 Include::None => row["object"] = Value::Null,
             }
@@ -129,7 +130,7 @@ pub(crate) fn render(resource: &Resource, objects: &[Value], metadata: Value, vi
         })
         .collect();
     json!({
-        "kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata,
+        "kind": "Table", "apiVersion": view.meta.api_version(), "metadata": metadata,
         "columnDefinitions": columns, "rows": rows,
     })
 }

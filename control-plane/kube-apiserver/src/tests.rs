@@ -58,6 +58,13 @@ impl Cluster {
         Self { api: ApiServer::start(config).await.unwrap() }
     }
 
+    /// A server with other settings.
+    pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = Config::new(mvcc::Store::memory(), clock::Clock::system());
+        change(&mut config);
+        Self { api: ApiServer::start(config).await.unwrap() }
+    }
+
     /// A server that signs tokens for service accounts.
     pub(crate) async fn start_with_tokens() -> Self {
         let mut config = Config::new(mvcc::Store::memory(), clock::Clock::system());

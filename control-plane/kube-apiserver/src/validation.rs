@@ -45,6 +45,8 @@ use crate::{resources::Resource, status::FieldError, strategy::Part};
 #[derive(Debug, Default)]
 pub(super) struct Faults {
     found: Vec<FieldError>,
+    /// What is wrong as it was before: the client is warned of it.
+    left: Vec<FieldError>,
 }
 
 impl Faults {
@@ -136,31 +138,41 @@ pub(crate) fn create(resource: &Resource, object: &Value) -> Vec<FieldError> {
     faults.found
 }
 
-pub(crate) fn update(resource: &Resource, part: Part, old: &Value, new: &Value) -> Vec<FieldError> {
+/// What is wrong with an update, and what it leaves wrong, of which its client is warned.
+pub(crate) fn update(
+    resource: &Resource,
+    part: Part,
+    old: &Value,
+    new: &Value,
+) -> (Vec<FieldError>, Vec<String>) {
     let mut faults = Faults::default();
     metadata::update(&mut faults, resource, new);
-    if let Some(custom) = &resource.custom {
-        custom::validate(&mut faults, custom, new, Some(old));
-        return faults.found;
+    match &resource.custom {
+        Some(custom) => custom::validate(&mut faults, custom, new, Some(old)),
+        None => updated(&mut faults, resource, part, old, new),
     }
+    (faults.found, faults.left.iter().map(ToString::to_string).collect())
+}
+
+/// Of a built-in type.
+fn updated(faults: &mut Faults, resource: &Resource, part: Part, old: &Value, new: &Value) {
     if resource.is("events.k8s.io", "events") {
-        events::update(&mut faults, old, new);
+        events::update(faults, old, new);
     } else if resource.is("certificates.k8s.io", "certificatesigningrequests") {
-        signing_requests::update(&mut faults, part, old, new);
+        signing_requests::update(faults, part, old, new);
     } else {
         match part {
             Part::Main => {
-                body(&mut faults, resource, new, Some(old));
-                changes(&mut faults, resource, old, new);
+                body(faults, resource, new, Some(old));
+                changes(faults, resource, old, new);
             }
-            Part::Status => status(&mut faults, resource, old, new),
-            Part::EphemeralContainers => pod_update::ephemeral(&mut faults, old, new),
-            Part::Resize => pod_update::resize(&mut faults, old, new),
-            Part::Finalize => metadata::namespace_finalizers(&mut faults, new),
+            Part::Status => status(faults, resource, old, new),
+            Part::EphemeralContainers => pod_update::ephemeral(faults, old, new),
+            Part::Resize => pod_update::resize(faults, old, new),
+            Part::Finalize => metadata::namespace_finalizers(faults, new),
             Part::Approval | Part::Whole => {}
         }
     }
-    faults.found
 }
 
 /// Labels or annotations that a program has changed; upstream speaks of a field `annotation`.
@@ -176,6 +188,16 @@ pub(crate) fn converted(field: &str, value: &Value) -> Result<(), String> {
         [one] => Err(one.clone()),
         many => Err(format!("[{}]", many.join(", "))),
     }
+}
+
+/// Why a text cannot be the name of a Namespace.
+pub(crate) fn namespace_name(name: &str) -> Vec<String> {
+    fields::label(name)
+}
+
+/// Why a text cannot be the name of an object.
+pub(crate) fn object_name(name: &str) -> Vec<String> {
+    fields::subdomain(name)
 }
 
 /// Why an address cannot be an endpoint of a Service.
@@ -227,7 +249,7 @@ fn body(faults: &mut Faults, resource: &Resource, object: &Value, old: Option<&V
             "mutatingadmissionpolicies" => policies::mutating_policy(faults, object),
             "validatingadmissionpolicybindings" => policies::binding(faults, object, true),
             "mutatingadmissionpolicybindings" => policies::binding(faults, object, false),
-            plural => admission::webhooks(faults, plural, object),
+            plural => admission::webhooks(faults, plural, object, old),
         },
         // What is checked against the old state, too, is checked with it.
         ("apiextensions.k8s.io", _) => {}

@@ -25,10 +25,11 @@ use crate::{
 pub(crate) async fn answer(mut call: Call) -> Result<Response<Body>, Status> {
     check_scope(&call)?;
     options::check(&call)?;
-    let answer = route(&mut call).await?;
+    let answer = route(&mut call).await;
     let deprecated = call.resource.custom.as_ref().and_then(|it| it.deprecated.clone());
     call.warnings.extend(deprecated);
-    render::answer(&call, answer)
+    let answer = answer.and_then(|it| render::answer(&call, it));
+    answer.map_err(|refused| Status { warnings: call.warnings, ..refused })
 }
 
 async fn route(call: &mut Call) -> Result<Answer, Status> {

@@ -96,10 +96,10 @@ pub fn items<T: AsRef<[u8]>>(
     items: impl Iterator<Item = T>,
     capacity: usize,
 ) -> Result<Vec<u8>, ProtobufError> {
-    let item = plan::of_kind(api_version, kind).ok_or_else(|| unknown(api_version, kind))?;
+    let list = plan::list(api_version, kind).ok_or_else(|| unknown(api_version, kind))?;
     let mut out = Vec::with_capacity(capacity);
     for json in items {
-        write::list_item(&mut out, &mut Cursor(json.as_ref()), item)?;
+        write::list_item(&mut out, &mut Cursor(json.as_ref()), list)?;
     }
     Ok(out)
 }
@@ -111,8 +111,9 @@ pub fn list(
     metadata: &Value,
     pieces: &[Vec<u8>],
 ) -> Result<Vec<u8>, ProtobufError> {
+    let list = plan::list(api_version, kind).ok_or_else(|| unknown(api_version, kind))?;
     let mut head = Vec::new();
-    write::list_metadata(&mut head, &mut Cursor(metadata.to_string().as_bytes()))?;
+    write::list_metadata(&mut head, &mut Cursor(metadata.to_string().as_bytes()), list)?;
     let size = head.len() + pieces.iter().map(Vec::len).sum::<usize>();
     let mut out = Vec::with_capacity(size + 256);
     begin(&mut out, api_version, &format!("{kind}List"))?;

@@ -94,8 +94,15 @@ impl Message {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Root {
     One(&'static Message),
-    /// A list of these. All lists have their metadata and items under the same numbers.
-    List(&'static Message),
+    List(List),
+}
+
+/// A list, and the numbers of its two fields, which JSON calls `metadata` and `items`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct List {
+    pub(crate) item: &'static Message,
+    pub(crate) metadata: u32,
+    pub(crate) items: u32,
 }
 
 struct Plan {
@@ -270,5 +277,13 @@ pub(crate) fn root(api_version: &str, kind: &str) -> Option<Root> {
     if let Some(message) = of_kind(api_version, kind) {
         return Some(Root::One(message));
     }
-    of_kind(api_version, kind.strip_suffix("List")?).map(Root::List)
+    list(api_version, kind.strip_suffix("List")?).map(Root::List)
+}
+
+/// The list of objects of that kind. All have the same numbers, but for the one of `v1beta1` in which
+/// they are the other way round.
+pub(crate) fn list(api_version: &str, kind: &str) -> Option<List> {
+    let item = of_kind(api_version, kind)?;
+    let (metadata, items) = if api_version == "meta.k8s.io/v1beta1" { (2, 1) } else { (1, 2) };
+    Some(List { item, metadata, items })
 }

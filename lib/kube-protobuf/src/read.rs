@@ -22,15 +22,19 @@ type Read<T> = Result<T, ProtobufError>;
 
 /// An envelope's content.
 pub(crate) fn root(bytes: &[u8], root: Root) -> Read<Map<String, Value>> {
-    let item = match root {
+    let list = match root {
         Root::One(it) => return message(bytes, it, MAX_DEPTH),
-        Root::List(item) => item,
+        Root::List(list) => list,
     };
     let (mut metadata, mut items) = (Map::new(), Vec::new());
     for field in Fields(bytes) {
         match field? {
-            (1, Wire::Bytes(bytes)) => metadata = message(bytes, plan::list_metadata(), MAX_DEPTH)?,
-            (2, Wire::Bytes(bytes)) => items.push(Value::Object(message(bytes, item, MAX_DEPTH)?)),
+            (number, Wire::Bytes(bytes)) if number == list.metadata => {
+                metadata = message(bytes, plan::list_metadata(), MAX_DEPTH)?;
+            }
+            (number, Wire::Bytes(bytes)) if number == list.items => {
+                items.push(Value::Object(message(bytes, list.item, MAX_DEPTH)?));
+            }
             _ => {}
         }
     }

@@ -9,7 +9,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use crate::{
     ProtobufError,
     json::Cursor,
-    plan::{self, Field, Kind, Many, Message, Root},
+    plan::{self, Field, Kind, List, Many, Message, Root},
     wire::{push_bytes, push_double, push_integer, push_nested},
 };
 
@@ -17,18 +17,18 @@ type Written = Result<(), ProtobufError>;
 
 /// An envelope's content.
 pub(crate) fn root(out: &mut Vec<u8>, json: &mut Cursor<'_>, root: Root) -> Written {
-    let item = match root {
+    let list = match root {
         Root::One(it) => return message(out, json, it),
-        Root::List(item) => item,
+        Root::List(list) => list,
     };
     json.take(b'{')?;
     while let Some(name) = json.member()? {
         match &*name {
-            b"metadata" => list_metadata(out, json)?,
+            b"metadata" => list_metadata(out, json, list)?,
             b"items" if json.peek()? == b'[' => {
                 json.take(b'[')?;
                 while json.element()? {
-                    list_item(out, json, item)?;
+                    list_item(out, json, list)?;
                 }
             }
             _ => drop(json.value()?),
@@ -37,12 +37,12 @@ pub(crate) fn root(out: &mut Vec<u8>, json: &mut Cursor<'_>, root: Root) -> Writ
     Ok(())
 }
 
-pub(crate) fn list_metadata(out: &mut Vec<u8>, json: &mut Cursor<'_>) -> Written {
-    push_nested(out, 1, |out| message(out, json, plan::list_metadata()))
+pub(crate) fn list_metadata(out: &mut Vec<u8>, json: &mut Cursor<'_>, of: List) -> Written {
+    push_nested(out, of.metadata, |out| message(out, json, plan::list_metadata()))
 }
 
-pub(crate) fn list_item(out: &mut Vec<u8>, json: &mut Cursor<'_>, item: &Message) -> Written {
-    push_nested(out, 2, |out| message(out, json, item))
+pub(crate) fn list_item(out: &mut Vec<u8>, json: &mut Cursor<'_>, of: List) -> Written {
+    push_nested(out, of.items, |out| message(out, json, of.item))
 }
 
 fn message(out: &mut Vec<u8>, json: &mut Cursor<'_>, message: &Message) -> Written {

@@ -1,4 +1,4 @@
-//! PodSecurity: what the labels of a Namespace let its pods do.
+//! PodSecurity: what the labels of a Namespace, or the server's configuration, let its pods do.
 //!
 //! A pod that violates the level to enforce is refused; one that violates the level to warn of is
 //! warned of, as are the objects that make pods. Who tightens a Namespace is told which of its pods
@@ -6,102 +6,34 @@
 //!
 //! What violates the level to audit is told in the request's audit event.
 //!
-//! Deviation: no exemptions.
-//!
 //! Upstream: k8s.io/pod-security-admission.
 
 mod baseline;
+mod config;
+mod policy;
 mod restricted;
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use serde_json::Value;
 
+pub use self::config::{PodSecurity, PodSecurityError};
+use self::policy::{Level, PREFIX, Policies, Policy, faults};
 use super::{Attributes, Operation};
 use crate::{
     audit::Annotations,
     authz::{Objects, items, text},
-    status::{FieldError, Status},
+    status::Status,
 };
 
-const PREFIX: &str = "pod-security.kubernetes.io/";
-const MODES: [&str; 3] = ["enforce", "audit", "warn"];
 /// What of a pod changes nothing that is looked at.
 const IGNORED: [&str; 8] =
     ["exec", "attach", "binding", "eviction", "log", "portforward", "proxy", "status"];
 /// Of a Namespace no more pods than these are looked at when it is tightened.
 const MOST_PODS: usize = 3000;
-
-/// From what is least to what is most restricted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-enum Level {
-    #[default]
-    Privileged,
-    Baseline,
-    Restricted,
-}
-
-/// A level, as of a minor version of Kubernetes; `None` is the latest.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Policy {
-    level: Level,
-    version: Option<u32>,
-}
-
-impl fmt::Display for Policy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let level = match self.level {
-            Level::Privileged => "privileged",
-            Level::Baseline => "baseline",
-            Level::Restricted => "restricted",
-        };
-        match self.version {
-            None => write!(f, "{level}:latest"),
-            Some(minor) => write!(f, "{level}:v1.{minor}"),
-        }
-    }
-}
-
-impl Policy {
-    /// Of a Namespace; what cannot be read is as strict as can be, as upstream's.
-    fn of(namespace: &Value, mode: &str) -> Self {
-        let labels = &namespace["metadata"]["labels"];
-        let level = match labels[format!("{PREFIX}{mode}")].as_str() {
-            None | Some("privileged") => Level::Privileged,
-            Some("baseline") => Level::Baseline,
-            Some(_) => Level::Restricted,
-        };
-        let version = labels[format!("{PREFIX}{mode}-version")].as_str();
-        Self { level, version: version.and_then(minor).flatten() }
-    }
-
-    /// Whether the policy is at least of this minor version.
-    fn is_since(&self, minor: u32) -> bool {
-        self.version.is_none_or(|it| it >= minor)
-    }
-
-    fn violations(&self, metadata: &Value, spec: &Value) -> Vec<Violation> {
-        let mut found = Vec::new();
-        if self.level >= Level::Baseline {
-            baseline::check(self, metadata, spec, &mut found);
-        }
-        if self.level == Level::Restricted {
-            restricted::check(self, spec, &mut found);
-        }
-        found
-    }
-}
-
-/// `latest` is `Some(None)`.
-fn minor(version: &str) -> Option<Option<u32>> {
-    if version == "latest" {
-        return Some(None);
-    }
-    let minor = version.strip_prefix("v1.")?;
-    let is_plain = minor == "0" || !minor.starts_with('0');
-    let is_number = !minor.is_empty() && minor.bytes().all(|it| it.is_ascii_digit());
-    (is_plain && is_number).then(|| minor.parse().ok().map(Some)).flatten()
-}
 
 /// What a pod does that it may not.
 #[derive(Debug)]
@@ -120,6 +52,7 @@ fn told(violations: &[Violation]) -> String {
 
 /// Refuses, or gives what to warn of.
 pub(super) fn check(
+    settings: &PodSecurity,
     objects: &dyn Objects,
     attributes: &Attributes<'_>,
     new: &Value,
@@ -130,14 +63,13 @@ pub(super) fn check(
         return Ok(Vec::new());
     }
     if attributes.is_about("", "namespaces") {
-        return namespace(objects, attributes, new);
+        return settings.namespace(objects, attributes, new);
     }
     if info.group.is_empty() && info.resource == "pods" {
-        let is_same = attributes.old.is_some_and(|old| !is_significant(old, new));
-        if IGNORED.contains(&info.subresource.as_str()) || is_same {
+        if IGNORED.contains(&info.subresource.as_str()) {
             return Ok(Vec::new());
         }
-        return pod(objects, attributes, new, notes);
+        return settings.judge(objects, attributes, (&new["metadata"], &new["spec"]), notes);
     }
     if !info.subresource.is_empty() {
         return Ok(Vec::new());
@@ -150,101 +82,144 @@ pub(super) fn check(
         ("batch", "cronjobs") => &new["spec"]["jobTemplate"]["spec"]["template"],
         _ => return Ok(Vec::new()),
     };
-    let Some(namespace) = objects.get("namespaces", "", &info.namespace) else {
-        return Ok(Vec::new());
-    };
-    Ok(tell(&namespace, &template["metadata"], &template["spec"], notes))
+    settings.judge(objects, attributes, (&template["metadata"], &template["spec"]), notes)
 }
 
-fn pod(
-    objects: &dyn Objects,
-    attributes: &Attributes<'_>,
-    new: &Value,
-    notes: &Annotations,
-) -> Result<Vec<String>, Status> {
-    let Some(namespace) = objects.get("namespaces", "", &attributes.info.namespace) else {
-        return Ok(Vec::new());
-    };
-    if MODES.iter().all(|mode| Policy::of(&namespace, mode).level == Level::Privileged) {
-        return Ok(Vec::new());
+impl PodSecurity {
+    /// A pod, or what pods are made from: of that nothing is enforced.
+    fn judge(
+        &self,
+        objects: &dyn Objects,
+        attributes: &Attributes<'_>,
+        (metadata, spec): (&Value, &Value),
+        notes: &Annotations,
+    ) -> Result<Vec<String>, Status> {
+        let info = attributes.info;
+        let note = |key: &str, text: &str| notes.add([(format!("{PREFIX}{key}"), text.to_owned())]);
+        let exempt = |what: &str| {
+            note("exempt", what);
+            Ok(Vec::new())
+        };
+        if self.exemptions.namespaces.contains(&info.namespace) {
+            return exempt("namespace");
+        }
+        if self.exemptions.usernames.contains(&attributes.user.username) {
+            return exempt("user");
+        }
+        let Some(namespace) = objects.get("namespaces", "", &info.namespace) else {
+            return Ok(Vec::new());
+        };
+        let policies = Policies::of(&namespace, &self.defaults);
+        let is_pod = info.resource == "pods";
+        let errors = faults(&namespace);
+        if is_pod && errors.is_empty() && policies.are_privileged() {
+            note("enforce-policy", "privileged:latest");
+            return Ok(Vec::new());
+        }
+        let is_quiet =
+            [policies.audit, policies.warn].iter().all(|it| it.level == Level::Privileged);
+        if !is_pod && errors.is_empty() && is_quiet {
+            return Ok(Vec::new());
+        }
+        let is_same = |old: &Value| !is_significant(&old["spec"], spec);
+        if is_pod && attributes.old.is_some_and(is_same) {
+            return Ok(Vec::new());
+        }
+        if self.is_exempt(spec) {
+            return exempt("runtimeClass");
+        }
+        if !errors.is_empty() {
+            let all: Vec<String> = errors.iter().map(ToString::to_string).collect();
+            let all = if all.len() == 1 { all.concat() } else { format!("[{}]", all.join(", ")) };
+            note("error", &format!("Failed to parse policy: {all}"));
+        }
+        let would = |policy: Policy| {
+            let found = policy.violations(metadata, spec);
+            let text = || format!("would violate PodSecurity \"{policy}\": {}", told(&found));
+            (!found.is_empty()).then(text)
+        };
+        if let Some(violations) = would(policies.audit) {
+            note("audit-violations", &violations);
+        }
+        if is_pod {
+            let enforced = policies.enforce;
+            note("enforce-policy", &enforced.to_string());
+            let found = enforced.violations(metadata, spec);
+            if !found.is_empty() {
+                let why = format!("violates PodSecurity \"{enforced}\": {}", told(&found));
+                return Err(Status::forbidden("pods", text(metadata, "/name"), &why));
+            }
+        }
+        Ok(would(policies.warn).into_iter().collect())
     }
-    let enforced = Policy::of(&namespace, "enforce");
-    notes.add([(format!("{PREFIX}enforce-policy"), enforced.to_string())]);
-    let warnings = tell(&namespace, &new["metadata"], &new["spec"], notes);
-    let found = enforced.violations(&new["metadata"], &new["spec"]);
-    if !found.is_empty() {
-        let why = format!("violates PodSecurity \"{enforced}\": {}", told(&found));
-        let name = text(new, "/metadata/name");
-        return Err(Status::forbidden("pods", name, &why));
+
+    fn is_exempt(&self, spec: &Value) -> bool {
+        let class = text(spec, "/runtimeClassName");
+        self.exemptions.runtime_classes.iter().any(|it| it == class)
     }
-    Ok(warnings)
+
+    /// The labels of a Namespace must be good; if they are tightened, its pods are looked at.
+    fn namespace(
+        &self,
+        objects: &dyn Objects,
+        attributes: &Attributes<'_>,
+        new: &Value,
+    ) -> Result<Vec<String>, Status> {
+        let (name, errors) = (text(new, "/metadata/name"), faults(new));
+        // What was bad before may stay: other parts of such a Namespace can be changed.
+        if !errors.is_empty() && attributes.old.is_none_or(|old| faults(old) != errors) {
+            return Err(Status::invalid("Namespace", name, &errors));
+        }
+        let policies = Policies::of(new, &self.defaults);
+        let (after, is_new) = (policies.enforce, attributes.old.is_none());
+        if let Some(old) = attributes.old {
+            let before = Policies::of(old, &self.defaults).enforce;
+            let is_looser = before.level > after.level && before.version == after.version;
+            if before == after || after.level == Level::Privileged || is_looser {
+                return Ok(Vec::new());
+            }
+        }
+        if self.exemptions.namespaces.iter().any(|it| it == name) {
+            let says_nothing = policies.are_privileged() || policies == self.defaults;
+            let warning = || {
+                format!(
+                    "namespace \"{name}\" is exempt from Pod Security, and the policy ({}) will be \
+                     ignored",
+                    policies.named_by(new)
+                )
+            };
+            return Ok((!says_nothing).then(warning).into_iter().collect());
+        }
+        if is_new {
+            return Ok(Vec::new());
+        }
+        let mut pods = objects.list("pods", name);
+        pods.retain(|it| !self.is_exempt(&it["spec"]));
+        Ok(violators(&one_of_each_first(pods), name, after))
+    }
 }
 
-/// What violates the levels to audit and to warn of; the latter is what is given.
-fn tell(namespace: &Value, metadata: &Value, spec: &Value, notes: &Annotations) -> Vec<String> {
-    let of = |mode: &str| {
-        let policy = Policy::of(namespace, mode);
-        let found = policy.violations(metadata, spec);
-        let text = || format!("would violate PodSecurity \"{policy}\": {}", told(&found));
-        (!found.is_empty()).then(text)
+/// Of the pods of one controller the first one stands before all others of theirs.
+fn one_of_each_first(pods: Vec<Arc<Value>>) -> Vec<Arc<Value>> {
+    let mut seen = BTreeSet::new();
+    let mut is_first = |pod: &Arc<Value>| {
+        let owner =
+            items(pod, "/metadata/ownerReferences").iter().find(|it| it["controller"] == true);
+        owner.is_none_or(|it| seen.insert(text(it, "/uid").to_owned()))
     };
-    notes.add(of("audit").map(|it| (format!("{PREFIX}audit-violations"), it)));
-    of("warn").into_iter().collect()
+    let (mut first, others): (Vec<_>, Vec<_>) = pods.into_iter().partition(&mut is_first);
+    first.extend(others);
+    first
 }
 
 /// Whether an update changes what runs: of all that can be changed only images and ephemeral
 /// containers matter.
 fn is_significant(old: &Value, new: &Value) -> bool {
-    let images = |pod: &Value| -> Vec<[String; 2]> {
-        let all = containers(&pod["spec"]);
+    let images = |spec: &Value| -> Vec<[String; 2]> {
+        let all = containers(spec);
         all.map(|it| [text(it, "/name").to_owned(), text(it, "/image").to_owned()]).collect()
     };
     images(old) != images(new)
-}
-
-/// The labels of a Namespace must be good; if they are tightened, its pods are looked at.
-fn namespace(
-    objects: &dyn Objects,
-    attributes: &Attributes<'_>,
-    new: &Value,
-) -> Result<Vec<String>, Status> {
-    let errors = faults(new);
-    // What was bad before may stay: other parts of such a Namespace can be changed.
-    if !errors.is_empty() && attributes.old.is_none_or(|old| faults(old) != errors) {
-        return Err(Status::invalid("Namespace", text(new, "/metadata/name"), &errors));
-    }
-    let Some(old) = attributes.old else { return Ok(Vec::new()) };
-    let (before, after) = (Policy::of(old, "enforce"), Policy::of(new, "enforce"));
-    if before == after || after.level == Level::Privileged {
-        return Ok(Vec::new());
-    }
-    let is_looser = before.level > after.level && before.version == after.version;
-    if is_looser {
-        return Ok(Vec::new());
-    }
-    let name = text(new, "/metadata/name");
-    Ok(violators(&objects.list("pods", name), name, after))
-}
-
-fn faults(namespace: &Value) -> Vec<FieldError> {
-    let labels = &namespace["metadata"]["labels"];
-    let mut errors = Vec::new();
-    for mode in MODES {
-        let (level, version) = (format!("{PREFIX}{mode}"), format!("{PREFIX}{mode}-version"));
-        if let Some(value) = labels[&level].as_str()
-            && !matches!(value, "privileged" | "baseline" | "restricted")
-        {
-            let why = "must be one of privileged, baseline, restricted";
-            errors.push(FieldError::invalid(format!("metadata.labels[{level}]"), value, why));
-        }
-        if let Some(value) = labels[&version].as_str()
-            && minor(value).is_none()
-        {
-            let why = "must be \"latest\" or \"v1.x\"";
-            errors.push(FieldError::invalid(format!("metadata.labels[{version}]"), value, why));
-        }
-    }
-    errors
 }
 
 /// One line for all pods that violate a level, and one for each way in which some do.
@@ -257,13 +232,20 @@ fn violators(pods: &[Arc<Value>], namespace: &str, policy: Policy) -> Vec<String
             by_reason.entry(reasons.join(", ")).or_default().push(text(pod, "/metadata/name"));
         }
     }
-    if by_reason.is_empty() {
-        return Vec::new();
+    let mut lines = Vec::new();
+    if pods.len() > MOST_PODS {
+        lines.push(format!(
+            "new PodSecurity enforce level only checked against the first {MOST_PODS} of {} \
+             existing pods",
+            pods.len()
+        ));
     }
-    let mut lines = vec![format!(
-        "existing pods in namespace \"{namespace}\" violate the new PodSecurity enforce level \
-         \"{policy}\""
-    )];
+    if !by_reason.is_empty() {
+        lines.push(format!(
+            "existing pods in namespace \"{namespace}\" violate the new PodSecurity enforce level \
+             \"{policy}\""
+        ));
+    }
     let mut each: Vec<String> = by_reason
         .into_iter()
         .map(|(reasons, mut names)| {

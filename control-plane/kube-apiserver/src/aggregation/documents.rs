@@ -192,12 +192,51 @@ fn of_list(list: &Value, group: &str, version: &str) -> Vec<Value> {
     resources
 }
 
-/// The paths of the version, and all definitions.
+/// The paths of the version, with all of their parameters, and all definitions.
 fn own_part(document: &Value, root: &str) -> (Map<String, Value>, Map<String, Value>) {
     let map = |field: &str| document[field].as_object().cloned().unwrap_or_default();
     let mut paths = map("paths");
     paths.retain(|path, _| {
         path.strip_prefix(root).is_some_and(|it| it.is_empty() || it.starts_with('/'))
     });
+    for path in paths.values_mut() {
+        without_references(path, &document["parameters"]);
+        let operations = path.as_object_mut().into_iter().flatten();
+        operations.for_each(|(_, it)| without_references(it, &document["parameters"]));
+    }
     (paths, map("definitions"))
+}
+
+/// Parameters of which the document tells in another place: here there are others of these names.
+fn without_references(of: &mut Value, shared: &Value) {
+    let Some(parameters) = of.get_mut("parameters").and_then(Value::as_array_mut) else { return };
+    for parameter in parameters {
+        let name = parameter["$ref"].as_str().and_then(|it| it.strip_prefix("#/parameters/"));
+        if let Some(meant) = name.and_then(|it| shared.get(it)) {
+            *parameter = meant.clone();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_that_a_server_shares_among_its_paths_come_with_them() {
+        let pretty = json!({ "name": "pretty", "in": "query", "type": "string" });
+        let shared = json!([{ "$ref": "#/parameters/pretty-x" }, { "name": "own" }]);
+        let document = json!({
+            "parameters": { "pretty-x": pretty }, "definitions": { "D": {} },
+            "paths": {
+                "/apis/g/v1/x": { "parameters": shared, "get": { "parameters": shared } },
+                "/apis/g/v11/x": {},
+            },
+        });
+        let (paths, definitions) = own_part(&document, "/apis/g/v1");
+        let told = json!([pretty, { "name": "own" }]);
+        let item = json!({ "parameters": told, "get": { "parameters": told } });
+        assert_eq!(Value::Object(paths), json!({ "/apis/g/v1/x": item }));
+        assert_eq!(definitions.len(), 1);
+    }
 }

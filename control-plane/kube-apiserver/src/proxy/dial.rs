@@ -6,13 +6,13 @@ use std::{io, net::SocketAddr, sync::Arc};
 use http::{Request, Response};
 use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
-use rustls::{CertificateError, ClientConfig};
+use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use transport::Body;
 
-use super::Config;
+use super::{Config, x509};
 
 /// Why a backend gave no answer.
 #[derive(Debug, thiserror::Error)]
@@ -113,23 +113,7 @@ fn tls_reason(error: &io::Error) -> String {
         Some(rustls::Error::AlertReceived(rustls::AlertDescription::InternalError)) => {
             "remote error: tls: internal error".into()
         }
-        // The second: by one of the same name.
-        Some(rustls::Error::InvalidCertificate(
-            CertificateError::UnknownIssuer | CertificateError::BadSignature,
-        )) => "tls: failed to verify certificate: x509: certificate signed by unknown authority"
-            .into(),
-        Some(rustls::Error::InvalidCertificate(
-            CertificateError::Expired
-            | CertificateError::ExpiredContext { .. }
-            | CertificateError::NotValidYet
-            | CertificateError::NotValidYetContext { .. },
-        )) => {
-            "tls: failed to verify certificate: x509: certificate has expired or is not yet valid"
-                .into()
-        }
-        Some(rustls::Error::InvalidCertificate(why)) => {
-            format!("tls: failed to verify certificate: x509: {why:?}")
-        }
+        Some(rustls::Error::InvalidCertificate(why)) => x509::told(why),
         _ => error.to_string(),
     }
 }

@@ -88,6 +88,27 @@ pub(super) fn forget_freed(old: &Value, new: &mut Value) {
     }
 }
 
+/// Attributes of devices have one value each: the switch for lists of them is off in 1.36
+/// (`DRAListTypeAttributes`). Who has some keeps them.
+pub(super) fn drop_value_lists(old: Option<&Value>, slice: &mut Value) {
+    const LISTS: [&str; 4] = ["bools", "ints", "strings", "versions"];
+    let has_lists = |slice: &Value| {
+        let devices = slice["spec"]["devices"].as_array().into_iter().flatten();
+        let mut all = devices.filter_map(|it| it["attributes"].as_object()).flatten();
+        all.any(|(_, it)| LISTS.iter().any(|list| !it[*list].is_null()))
+    };
+    if old.is_some_and(has_lists) {
+        return;
+    }
+    let devices = slice["spec"]["devices"].as_array_mut();
+    for device in devices.into_iter().flatten() {
+        let attributes = device.get_mut("attributes").and_then(Value::as_object_mut);
+        for attribute in attributes.into_iter().flatten().filter_map(|(_, it)| it.as_object_mut()) {
+            attribute.retain(|name, _| !LISTS.contains(&name.as_str()));
+        }
+    }
+}
+
 /// When a device got its taints.
 pub(super) fn date_taints(slice: &mut Value, now: &str) {
     let devices = slice["spec"]["devices"].as_array_mut();
@@ -149,6 +170,19 @@ mod tests {
             let mut new = with.clone();
             drop_max_unavailable(old, &mut new);
             assert_eq!(new, *kept, "{old:?}");
+        }
+    }
+
+    #[test]
+    fn an_attribute_gets_no_list_of_values_unless_one_is_there() {
+        let slice = |value: Value| json!({ "spec": { "devices": [{ "name": "d" }, { "attributes": { "a": value } }] } });
+        let (one, both) = (json!({ "int": 1 }), json!({ "int": 1, "strings": ["x"] }));
+        for (old, kept) in
+            [(None, &one), (Some(slice(one.clone())), &one), (Some(slice(both.clone())), &both)]
+        {
+            let mut new = slice(both.clone());
+            drop_value_lists(old.as_ref(), &mut new);
+            assert_eq!(new, slice(kept.clone()), "{old:?}");
         }
     }
 

@@ -1,5 +1,8 @@
 //! `pods/eviction`: a delete that asks the PodDisruptionBudgets first.
 //!
+//! Admission is asked about the eviction, and not about the deletion that comes of it. A pod that no
+//! budget guards because it is not ready goes only as it was seen.
+//!
 //! Upstream: `EvictionREST` in pkg/registry/core/pod/storage/eviction.go.
 
 use std::sync::Arc;
@@ -29,9 +32,9 @@ const BUDGETS: &str = "poddisruptionbudgets";
 /// What an eviction may do to a pod.
 #[derive(Debug, PartialEq)]
 enum Verdict {
-    /// No budget covers it, or none needs to.
+    /// No budget needs to be asked, as long as the pod is as it is.
     Free,
-    /// The budget with this name must be charged first.
+    /// The budget must be charged first.
     Charge,
 }
 
@@ -40,37 +43,78 @@ pub(crate) async fn evict(call: &mut Call) -> Result<Answer, Status> {
     let mut eviction = decode::body(&media, &call.body)?.value;
     admission::admit(call, Operation::Create, None, &mut eviction).await?;
     let name = call.name().to_owned();
-    let named = meta(&eviction, "name");
-    if !named.is_empty() && named != name {
+    if meta(&eviction, "name") != name {
         return Err(Status::bad_request("name in URL does not match name in Eviction object"));
     }
     let mut options = Options::of(&eviction["deleteOptions"])?;
     options.is_dry_run |= write::is_dry_run(call);
-    let pod_key = call.resource.key(&call.info.namespace, &name);
-    let pod = latest::found(call, &pod_key).await?.map(|it| registry::decode(&it));
-    let pod = pod.ok_or_else(|| Status::not_found("pods", &name))?;
-    options.check(&call.resource, &pod)?;
-    if !can_ignore_budgets(&pod) {
-        charge(call, &pod, options.is_dry_run).await?;
+    options.is_admitted = true;
+    let key = call.resource.key(&call.info.namespace, &name);
+    for _ in 0..ATTEMPTS {
+        let pod = latest::found(call, &key).await?.map(|it| registry::decode(&it));
+        let pod = pod.ok_or_else(|| Status::not_found("pods", &name))?;
+        options.check(&call.resource, &pod)?;
+        let is_ended = is_ended(&pod);
+        if !is_ended && pod["status"]["phase"] != "Pending" {
+            evict_available(call, &pod, &options).await?;
+            return Ok(super::success(StatusCode::CREATED));
+        }
+        let seen = if is_ended { options.clone() } else { as_seen(&options, &pod) };
+        match remove(call, &name, seen).await {
+            // It has become another meanwhile: whether a budget is to be asked is asked again.
+            Err(status) if status.code == StatusCode::CONFLICT && options.version.is_none() => {}
+            result => return result.map(|()| super::success(StatusCode::CREATED)),
+        }
     }
-    mark_disrupted(call, &pod_key, &mut options).await?;
-    delete::delete_one(call, &name, &options).await?;
-    Ok(super::success(StatusCode::CREATED))
+    Err(Status::modified("pods", &name))
 }
 
-/// Finished, pending and going pods are not available to anyone, so no budget is touched.
-fn can_ignore_budgets(pod: &Value) -> bool {
-    matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed" | "Pending"))
+/// A pod that budgets guard.
+async fn evict_available(call: &mut Call, pod: &Value, options: &Options) -> Result<(), Status> {
+    let name = meta(pod, "name");
+    let Some(budget) = charge(call, pod, options.is_dry_run).await? else {
+        return remove(call, name, options.clone()).await;
+    };
+    match remove(call, name, as_seen(options, pod)).await {
+        // Nobody knows now whether the budget allows it.
+        Err(status) if status.code == StatusCode::CONFLICT && options.version.is_none() => {
+            Err(unknown(&budget))
+        }
+        result => result,
+    }
+}
+
+/// Of the pod as it is now only.
+fn as_seen(options: &Options, pod: &Value) -> Options {
+    let mut options = options.clone();
+    options.version.get_or_insert_with(|| meta(pod, "resourceVersion").to_owned());
+    options
+}
+
+async fn remove(call: &mut Call, name: &str, mut options: Options) -> Result<(), Status> {
+    let key = call.resource.key(&call.info.namespace, name);
+    mark_disrupted(call, &key, &mut options).await?;
+    delete::delete_one(call, name, &options).await.map(|_| ())
+}
+
+/// Finished and going pods are not available to anyone, so no budget is touched; nor are pending
+/// ones, as long as they are.
+fn is_ended(pod: &Value) -> bool {
+    matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"))
         || !meta(pod, "deletionTimestamp").is_empty()
 }
 
-/// Takes one disruption from the pod's budget; a dry run only asks whether there is one.
-async fn charge(call: &Call, pod: &Value, is_dry_run: bool) -> Result<(), Status> {
+/// Takes one disruption from the pod's budget; a dry run only asks whether there is one. The name is
+/// that of a budget that is not charged because the pod is not ready.
+async fn charge(call: &Call, pod: &Value, is_dry_run: bool) -> Result<Option<String>, Status> {
     for _ in 0..ATTEMPTS {
-        let Some(record) = budget(call, pod)? else { return Ok(()) };
+        let Some(record) = budget(call, pod)? else { return Ok(None) };
         let mut budget = registry::decode(&record);
-        if verdict(pod, &budget)? == Verdict::Free || is_dry_run {
-            return Ok(());
+        if verdict(pod, &budget)? == Verdict::Free {
+            return Ok(Some(meta(&budget, "name").to_owned()));
+        }
+        if is_dry_run {
+            return Ok(None);
         }
         let allowed = budget["status"]["disruptionsAllowed"].as_i64().unwrap_or_default();
         budget["status"]["disruptionsAllowed"] = (allowed - 1).into();
@@ -78,7 +122,7 @@ async fn charge(call: &Call, pod: &Value, is_dry_run: bool) -> Result<(), Status
         budget["status"]["disruptedPods"][name] = timestamp(call.server.clock.now()).into();
         let txn = Txn::update(&*record.key, record.mod_revision, registry::encode(&budget));
         match write::commit(call, "update", txn).await {
-            Ok(_) => return Ok(()),
+            Ok(_) => return Ok(None),
             Err(Refused::Changed) => {}
             Err(Refused::Failed(status)) => return Err(status),
         }
@@ -122,12 +166,7 @@ fn verdict(pod: &Value, budget: &Value) -> Result<Verdict, Status> {
         }
     }
     if observed < generation {
-        let status = Status::too_many_requests(refusal(), 10);
-        return Err(status.cause(
-            "DisruptionBudget",
-            &format!("The disruption budget {name} is still being processed by the server."),
-            "",
-        ));
+        return Err(unknown(name));
     }
     let disrupted = status["disruptedPods"].as_object().map_or(0, serde_json::Map::len);
     if number("disruptionsAllowed") <= 0 || disrupted > 2000 {
@@ -141,6 +180,12 @@ fn verdict(pod: &Value, budget: &Value) -> Result<Verdict, Status> {
         ));
     }
     Ok(Verdict::Charge)
+}
+
+/// What a budget allows will be known soon.
+fn unknown(name: &str) -> Status {
+    let why = format!("The disruption budget {name} is still being processed by the server.");
+    Status::too_many_requests(refusal(), 10).cause("DisruptionBudget", &why, "")
 }
 
 /// Why a budget allows nothing now.

@@ -1,6 +1,6 @@
 //! Which code and which words a request gets that cannot be answered as it is.
 
-use http::header::{ACCEPT, CONTENT_TYPE};
+use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE};
 use serde_json::{Value, json};
 
 use super::Cluster;
@@ -104,6 +104,27 @@ async fn a_method_that_a_path_does_not_have_is_not_allowed() {
         let told = "the server does not allow this method on the requested resource";
         assert_eq!((code, &said["message"]), (405, &json!(told)), "{method} {path}: {said}");
         assert_eq!((&said["reason"], &said["details"]), (&json!("MethodNotAllowed"), &json!({})));
+    }
+}
+
+#[tokio::test]
+async fn a_head_is_allowed_where_upstreams_router_has_no_say_and_is_answered_without_a_body() {
+    let cluster = Cluster::start().await;
+    let things = define_things(&cluster, json!({"type": "object"})).await;
+    let (none, pods) = (format!("{things}/none"), "/api/v1/namespaces/default/pods");
+    for (code, paths) in [
+        (200, &[things, "/apis/example.com/v1", "/apis/apps", "/apis", "/openapi/v3"][..]),
+        (404, &[&none, "/apis/apps/v9"]),
+        (
+            405,
+            &[pods, "/api/v1/namespaces/default", "/version", "/api", "/api/v1", "/apis/apps/v1"],
+        ),
+    ] {
+        for path in paths {
+            let (head, body) = cluster.exchange("HEAD", path, &[], "").await;
+            assert_eq!((head.status.as_u16(), body.len()), (code, 0), "{path}");
+            assert_ne!(head.headers[CONTENT_LENGTH], "0", "{path}");
+        }
     }
 }
 

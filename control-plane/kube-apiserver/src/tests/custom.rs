@@ -1,5 +1,6 @@
 //! Custom resources, from definition to removal.
 
+use http::header::{CONTENT_TYPE, WARNING};
 use serde_json::{Value, json};
 
 use super::Cluster;
@@ -98,4 +99,33 @@ async fn objects_that_outlived_their_definition_do_not_come_back_with_it() {
     assert_eq!(cluster.post(WIDGETS, widget.clone()).await.0, 201);
     assert_eq!(cluster.post(DEFINITIONS, definition()).await.0, 409);
     assert_eq!(cluster.get(WIDGETS).await["items"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn who_leaves_what_a_rule_would_refuse_is_warned_also_where_something_else_is_refused() {
+    let cluster = Cluster::start().await;
+    cluster.post(DEFINITIONS, definition()).await;
+    let widget = json!({"metadata": {"name": "w"}, "spec": {"size": 2}});
+    assert_eq!(cluster.post(WIDGETS, widget).await.0, 201);
+    let spec = "/spec/versions/0/schema/openAPIV3Schema/properties/spec";
+    let rules = json!([{"rule": "self.size > 5", "message": "too small"}]);
+    let stricter = json!([{"op": "add", "path": format!("{spec}/x-kubernetes-validations"),
+        "value": rules}]);
+    let path = format!("{DEFINITIONS}/widgets.example.com");
+    let (code, changed) = cluster.patch(&path, "json-patch+json", stricter).await;
+    assert_eq!(code, 200, "{changed}");
+    let media = [(CONTENT_TYPE, "application/merge-patch+json")];
+    let path = format!("{WIDGETS}/w");
+    let warned = [
+        (r#"{"metadata":{"labels":{"a":"b"}}}"#, 200),
+        (r#"{"metadata":{"labels":{"a":"/"}}}"#, 422),
+    ];
+    for (patch, code) in warned {
+        let (head, _) = cluster.send("PATCH", &path, &media, patch).await;
+        let told = head.headers.get(WARNING).and_then(|it| it.to_str().ok());
+        let wanted = "299 - \"spec: Invalid value: too small\"";
+        assert_eq!((head.status.as_u16(), told), (code, Some(wanted)), "{patch}");
+    }
+    let (head, _) = cluster.send("PATCH", &path, &media, r#"{"spec":{"size":3}}"#).await;
+    assert_eq!((head.status.as_u16(), head.headers.get(WARNING)), (422, None));
 }

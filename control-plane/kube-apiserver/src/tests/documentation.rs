@@ -22,7 +22,8 @@ are in [deviations.md](deviations.md).\n\nAll of them take `dryRun`, `fieldValid
 selectors, `sendInitialEvents` and bookmarks; patches are JSON, merge, strategic merge (not for \
 custom resources) and server-side apply; bodies and answers \
 are JSON, YAML and protobuf (custom resources: their metadata only), answers also `Table`, \
-`PartialObjectMetadata` and its list.\n";
+`PartialObjectMetadata` and its list, in `meta.k8s.io/v1` and in `v1beta1` \
+(`tables_and_metadata_are_told_in_the_version_that_was_asked_for`).\n";
 
 /// Group, resource, what differs from upstream.
 const DIFFERENCES: &[(&str, &str, &str)] = &[
@@ -60,7 +61,22 @@ const DIFFERENCES: &[(&str, &str, &str)] = &[
 const NOT_SERVED: &[(&str, &str)] = &[
     ("beta and alpha versions", "not served, as upstream does not serve them unless asked to"),
     ("CBOR", "refused; upstream's is behind a feature gate that is off"),
+    (
+        "lists as attributes of devices, and `includes` in their selectors",
+        "dropped and refused, as upstream's `DRAListTypeAttributes` is off",
+    ),
 ];
+
+const ADMISSION: &str = "\n## Admission\n\nThe plug-ins that upstream has on by default, webhooks and \
+policies. An eviction is asked about as one, the deletion that comes of it is not \
+(`admission_is_asked_about_an_eviction_and_not_about_the_deletion_that_it_is`). \
+`--admission-control-config-file` of `nodestead run kube-apiserver` takes upstream's \
+`AdmissionConfiguration` with a `PodSecurityConfiguration` (`v1`, `v1beta1`, `v1alpha1`) in it or in a \
+file of its own: the levels of Namespaces that say nothing, and the users, Namespaces and runtime \
+classes that are exempt (`a_configuration_restricts_namespaces_that_say_nothing_and_exempts_some`). A \
+configuration of any other plug-in is refused (`what_nobody_here_would_look_at_is_refused`): \
+EventRateLimit, ImagePolicyWebhook, PodNodeSelector and PodTolerationRestriction are not here, and \
+ResourceQuota and the webhooks take none.\n";
 
 fn differences(resource: &Resource) -> String {
     let of = DIFFERENCES.iter().filter(|it| resource.is(it.0, it.1)).map(|it| it.2);
@@ -113,9 +129,12 @@ fn document() -> String {
                    at which its creation is answered, with discovery and OpenAPI, by every API server \
                    over the same store. Its schema has to be structural; objects are pruned, get \
                    defaults, and are checked by types, limits, patterns, formats, list types and the \
-                   rules of `x-kubernetes-validations` (what an update leaves as it was passes). \
+                   rules of `x-kubernetes-validations` (what an update leaves as it was passes, and \
+                   where a rule would refuse it with a warning). \
                    Several versions are converted by name or by a webhook. Names are given once in a \
-                   group; a definition ends when the last of its objects has.\n\n## Other paths\n\n");
+                   group; a definition ends when the last of its objects has.\n");
+    text.push_str(ADMISSION);
+    text.push_str("\n## Other paths\n\n");
     for path in discovery::PATHS {
         writeln!(text, "- `{path}`").unwrap();
     }

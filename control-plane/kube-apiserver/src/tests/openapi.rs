@@ -1,5 +1,7 @@
 //! `/openapi/v2` and `/openapi/v3` as clients ask for them: in which form, and whether anew.
 
+use std::collections::BTreeSet;
+
 use http::header::{
     ACCEPT, CACHE_CONTROL, CONTENT_TYPE, ETAG, EXPIRES, HeaderName, IF_NONE_MATCH, LOCATION, VARY,
 };
@@ -99,6 +101,115 @@ async fn documents_say_the_same_in_json_and_as_protobuf() {
     assert_eq!((&found["swagger"], &found["info"]), (&wanted["swagger"], &wanted["info"]));
     same(&found["paths"], &wanted["paths"]);
     same(&found["definitions"], &wanted["definitions"]);
+    same(&found["parameters"], &wanted["parameters"]);
+}
+
+/// What every reader of such a document relies on.
+fn check(document: &Value, path: &str) {
+    let (mut ids, mut count) = (BTreeSet::new(), 0);
+    for (template, item) in document["paths"].as_object().unwrap() {
+        let in_path = |all: &Value| -> BTreeSet<String> {
+            let all = all.as_array().into_iter().flatten();
+            let all = all.map(|it| match it["$ref"].as_str() {
+                Some(at) => document.pointer(&at[1..]).unwrap(),
+                None => it,
+            });
+            let own = all.filter(|it| it["in"] == "path").map(|it| it["name"].as_str().unwrap());
+            own.map(str::to_owned).collect()
+        };
+        let named = template.split(['{', '}']).skip(1).step_by(2).map(str::to_owned).collect();
+        assert_eq!(in_path(&item["parameters"]), named, "{path} {template}");
+        for (method, operation) in
+            item.as_object().unwrap().iter().filter(|it| it.0 != "parameters")
+        {
+            let id = operation["operationId"].as_str().unwrap();
+            assert!(ids.insert(id.to_owned()), "{id} twice in {path}");
+            let answers = operation["responses"].as_object().unwrap();
+            assert!(
+                answers.values().all(|it| it["description"].is_string()),
+                "{method} {template}"
+            );
+            count += 1;
+        }
+    }
+    assert!(count > 0, "{path}");
+    references(document, &mut |at| {
+        assert!(document.pointer(&at[1..]).is_some(), "{at} is nowhere in {path}");
+    });
+}
+
+fn references(value: &Value, found: &mut impl FnMut(&str)) {
+    match value {
+        Value::Array(all) => all.iter().for_each(|it| references(it, found)),
+        Value::Object(fields) => {
+            fields.get("$ref").and_then(Value::as_str).into_iter().for_each(&mut *found);
+            assert_ne!(fields.get("required"), Some(&json!([])), "the specification forbids it");
+            fields.values().for_each(|it| references(it, found));
+        }
+        _ => {}
+    }
+}
+
+#[tokio::test]
+async fn every_document_names_all_that_it_refers_to_and_the_parameters_of_its_paths() {
+    let cluster = Cluster::start().await;
+    define(&cluster).await;
+    let index = cluster.get("/openapi/v3").await;
+    for entry in index["paths"].as_object().unwrap().values() {
+        let url = entry["serverRelativeURL"].as_str().unwrap();
+        check(&cluster.get(url).await, url);
+    }
+    check(&cluster.get("/openapi/v2").await, "/openapi/v2");
+}
+
+/// The names of the parameters of an operation, followed to where they are.
+fn parameters(document: &Value, path: &str, method: &str) -> String {
+    let item = &document["paths"][path];
+    let all = [&item["parameters"], &item[method]["parameters"]];
+    let all = all.into_iter().flat_map(|it| it.as_array().into_iter().flatten());
+    let name = |it: &Value| {
+        let it = it["$ref"].as_str().map_or(it, |at| document.pointer(&at[1..]).unwrap());
+        it["name"].as_str().unwrap().to_owned()
+    };
+    all.map(name).collect::<Vec<_>>().join(" ")
+}
+
+#[tokio::test]
+async fn an_operation_tells_what_it_takes_as_upstreams_does() {
+    let cluster = Cluster::start().await;
+    define(&cluster).await;
+    let pods = "/api/v1/namespaces/{namespace}/pods";
+    let (second, third) =
+        (cluster.get("/openapi/v2").await, cluster.get("/openapi/v3/api/v1").await);
+    let list = "namespace pretty allowWatchBookmarks continue fieldSelector labelSelector limit \
+                resourceVersion resourceVersionMatch sendInitialEvents timeoutSeconds watch";
+    let write = "dryRun fieldManager fieldValidation";
+    let delete = "dryRun gracePeriodSeconds orphanDependents propagationPolicy";
+    let (one, status) = (format!("{pods}/{{name}}"), format!("{pods}/{{name}}/status"));
+    for (document, body) in [(&second, "body "), (&third, "")] {
+        assert_eq!(parameters(document, pods, "get"), list);
+        assert_eq!(parameters(document, "/api/v1/pods", "get"), list.replace("namespace ", ""));
+        assert_eq!(parameters(document, pods, "post"), format!("namespace pretty {body}{write}"));
+        let named = format!("name namespace pretty {body}");
+        for path in [&one, &status] {
+            assert_eq!(parameters(document, path, "patch"), format!("{named}{write} force"));
+        }
+        assert_eq!(parameters(document, &one, "delete"), format!("{named}{delete}"));
+        assert_eq!(document["paths"][&one]["get"]["operationId"], "readCoreV1NamespacedPod");
+        assert_eq!(document["paths"][pods]["get"]["tags"], json!(["core_v1"]));
+    }
+    // kubectl reads these two in the operation itself.
+    let patch = second["paths"][&one]["patch"]["parameters"].as_array().unwrap();
+    for name in ["dryRun", "fieldValidation"] {
+        assert!(patch.iter().any(|it| it["name"] == name), "{name}");
+    }
+    let list = &second["paths"][pods]["get"]["responses"]["200"]["schema"]["$ref"];
+    assert_eq!(*list, "#/definitions/io.k8s.api.core.v1.PodList");
+    let body = &third["paths"][&one]["put"]["requestBody"]["content"]["*/*"]["schema"]["$ref"];
+    assert_eq!(*body, "#/components/schemas/io.k8s.api.core.v1.Pod");
+    let widgets = "/apis/example.com/v1/namespaces/{namespace}/widgets/{name}";
+    let taken = &second["paths"][widgets]["patch"]["consumes"];
+    assert_eq!(taken.as_array().map(Vec::len), Some(3), "no strategic merge: {taken}");
 }
 
 fn without_newer(schema: &mut Value) {

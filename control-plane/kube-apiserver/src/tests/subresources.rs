@@ -80,6 +80,43 @@ async fn an_eviction_spends_the_budget_and_then_is_refused() {
 }
 
 #[tokio::test]
+async fn admission_is_asked_about_an_eviction_and_not_about_the_deletion_that_it_is() {
+    let cluster = Cluster::start().await.with_default_account().await;
+    let group = "/apis/admissionregistration.k8s.io/v1";
+    let never = |operation: &str, resources: Value| {
+        json!({"metadata": {"name": operation.to_lowercase()}, "spec": {
+            "matchConstraints": {"resourceRules": [{"operations": [operation], "apiGroups": ["*"],
+                "apiVersions": ["*"], "resources": resources}]},
+            "validations": [{"expression": "false", "message": format!("no {operation}")}]}})
+    };
+    let deny = async |operation: &str, resources: Value| {
+        let path = format!("{group}/validatingadmissionpolicies");
+        assert_eq!(cluster.post(&path, never(operation, resources)).await.0, 201);
+        let name = operation.to_lowercase();
+        let binding = json!({"metadata": {"name": name}, "spec": {
+            "policyName": name, "validationActions": ["Deny"]}});
+        let path = format!("{group}/validatingadmissionpolicybindings");
+        assert_eq!(cluster.post(&path, binding).await.0, 201);
+    };
+    let evict = async |name: &str| {
+        let body =
+            json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name}});
+        cluster.post(&format!("{PODS}/{name}/eviction"), body).await
+    };
+    ready_pod(&cluster, "p").await;
+    ready_pod(&cluster, "q").await;
+    deny("DELETE", json!(["pods", "pods/eviction"])).await;
+    assert_eq!(cluster.delete(&format!("{PODS}/p")).await.0, 422);
+    assert_eq!(evict("p").await.0, 201);
+    let nameless = json!({"apiVersion": "policy/v1", "kind": "Eviction"});
+    assert_eq!(cluster.post(&format!("{PODS}/q/eviction"), nameless).await.0, 400);
+    deny("CREATE", json!(["pods/eviction"])).await;
+    let (code, refused) = evict("q").await;
+    assert_eq!(code, 422, "{refused}");
+    assert!(refused["message"].as_str().unwrap().ends_with("no CREATE"), "{refused}");
+}
+
+#[tokio::test]
 async fn an_eviction_of_another_pod_of_that_name_is_refused_before_it_costs_anything() {
     let cluster = Cluster::start().await.with_default_account().await;
     ready_pod(&cluster, "p").await;

@@ -149,6 +149,42 @@ async fn a_table_watch_names_its_columns_once() {
 }
 
 #[tokio::test]
+async fn tables_and_metadata_are_told_in_the_version_that_was_asked_for() {
+    let cluster = cluster().await;
+    let old = "meta.k8s.io/v1beta1";
+    let partial = "application/json;as=PartialObjectMetadata;v=v1beta1;g=meta.k8s.io";
+    let query = "sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true";
+    let accept = "application/json;as=Table;v=v1beta1;g=meta.k8s.io";
+    let mut stream = Stream::open(&cluster, query, accept).await;
+    for kind in ["ADDED", "ADDED", "BOOKMARK"] {
+        let event = stream.next().await.unwrap();
+        let (table, row) = (&event["object"], &event["object"]["rows"][0]["object"]);
+        assert_eq!((&event["type"], &table["kind"]), (&json!(kind), &json!("Table")));
+        assert_eq!((&table["apiVersion"], &row["apiVersion"]), (&json!(old), &json!(old)));
+    }
+    let mut stream = Stream::open(&cluster, query, partial).await;
+    for _ in 0..3 {
+        let event = stream.next().await.unwrap();
+        assert_eq!(event["object"]["apiVersion"], old, "{event}");
+        assert_eq!(event["object"]["kind"], "PartialObjectMetadata");
+    }
+    let of = |form: &str| format!("application/json;as={form};v=v1beta1;g=meta.k8s.io");
+    let lists = [("Table", "rows"), ("PartialObjectMetadataList", "items")];
+    for (form, items) in lists {
+        let (_, list) = cluster.send("GET", MAPS, &[(http::header::ACCEPT, &of(form))], "").await;
+        assert_eq!((&list["apiVersion"], &list["kind"]), (&json!(old), &json!(form)));
+        assert_eq!(list[items].as_array().map(Vec::len), Some(2));
+    }
+    let protobuf = partial.replace("json", "vnd.kubernetes.protobuf").replace("data;", "dataList;");
+    let (_, list) = cluster.exchange("GET", MAPS, &[(http::header::ACCEPT, &protobuf)], "").await;
+    let list = kube_protobuf::decode(&list).unwrap();
+    assert_eq!(
+        (&list["apiVersion"], &list["items"][1]["metadata"]["name"]),
+        (&json!(old), &json!("b"))
+    );
+}
+
+#[tokio::test]
 async fn a_watch_from_a_compacted_revision_is_told_in_its_stream_that_it_is_gone() {
     let cluster = cluster().await;
     let store = &cluster.api.server.store;

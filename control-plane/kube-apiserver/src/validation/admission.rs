@@ -1,4 +1,4 @@
-//! Webhook configurations.
+//! Webhook configurations. What was accepted once does not keep an update from being.
 //!
 //! Upstream: pkg/apis/admissionregistration/validation.
 
@@ -17,11 +17,50 @@ const VERSIONS: [&str; 2] = ["v1", "v1beta1"];
 const OPERATIONS: [&str; 5] = ["*", "CREATE", "UPDATE", "DELETE", "CONNECT"];
 const LONGEST_WAIT: i64 = 30;
 const MOST_CONDITIONS: usize = 64;
+const NO_SIDE_EFFECTS: [&str; 2] = ["None", "NoneOnDryRun"];
+const SIDE_EFFECTS: [&str; 4] = ["None", "NoneOnDryRun", "Some", "Unknown"];
 
-pub(super) fn webhooks(faults: &mut Faults, plural: &str, object: &Value) {
+/// What is not asked of an update, because the old configuration does not have it either.
+///
+/// Upstream: `validationOptions`.
+#[derive(Default)]
+struct Forgiven {
+    side_effects: bool,
+    review_versions: bool,
+    names: bool,
+    label_values: bool,
+    /// They are as they were.
+    conditions: bool,
+}
+
+impl Forgiven {
+    fn of(old: &Value, new: &Value) -> Self {
+        let all = || items(old, "webhooks").map(|(_, it)| it);
+        let mut names = BTreeSet::new();
+        let mut faults = Faults::default();
+        all().for_each(|it| selectors(&mut faults, "", it, true));
+        let conditions = |of: &Value| {
+            let all = items(of, "webhooks").map(|(_, it)| it["matchConditions"].clone());
+            all.collect::<Vec<_>>()
+        };
+        Self {
+            side_effects: all().any(|it| !NO_SIDE_EFFECTS.contains(&text(it, "sideEffects"))),
+            review_versions: all().any(|it| {
+                let versions = it["admissionReviewVersions"].as_array();
+                versions.is_some_and(|it| !it.is_empty()) && !is_understood(it)
+            }),
+            names: all().any(|it| !names.insert(text(it, "name"))),
+            label_values: faults.count() > 0,
+            conditions: conditions(old) == conditions(new),
+        }
+    }
+}
+
+pub(super) fn webhooks(faults: &mut Faults, plural: &str, object: &Value, old: Option<&Value>) {
     if !plural.ends_with("webhookconfigurations") {
         return;
     }
+    let forgiven = old.map(|it| Forgiven::of(it, object)).unwrap_or_default();
     let mut names = BTreeSet::new();
     let environment = expressions::environment(webhook::NAMES, Type::Dyn);
     for (at, hook) in items(object, "webhooks") {
@@ -31,16 +70,28 @@ pub(super) fn webhooks(faults: &mut Faults, plural: &str, object: &Value) {
         for (at, it) in items(hook, "rules") {
             rule(faults, &format!("{field}.rules[{at}]"), it);
         }
-        choices(faults, &field, hook);
-        for selector in ["namespaceSelector", "objectSelector"] {
-            fields::selector(faults, &format!("{field}.{selector}"), &hook[selector]);
-        }
-        one_if_given(faults, &field, hook, "reinvocationPolicy", ["IfNeeded", "Never"]);
+        choices(faults, &field, hook, &forgiven);
+        selectors(faults, &field, hook, !forgiven.label_values);
+        one_if_given(faults, &field, hook, "reinvocationPolicy", &["IfNeeded", "Never"]);
         webhook_client::client(faults, &format!("{field}.clientConfig"), &hook["clientConfig"]);
-        conditions(faults, &format!("{field}.matchConditions"), hook, &environment);
-        review_versions(faults, &format!("{field}.admissionReviewVersions"), hook);
-        if !called.is_empty() && !names.insert(called) {
+        if !forgiven.conditions {
+            conditions(faults, &format!("{field}.matchConditions"), hook, &environment);
+        }
+        let versions = format!("{field}.admissionReviewVersions");
+        review_versions(faults, &versions, hook, forgiven.review_versions);
+        if !called.is_empty() && !names.insert(called) && !forgiven.names {
             faults.add(FieldError::duplicate(format!("{field}.name"), called));
+        }
+    }
+}
+
+fn selectors(faults: &mut Faults, field: &str, hook: &Value, checks_values: bool) {
+    for selector in ["namespaceSelector", "objectSelector"] {
+        let (field, selector) = (format!("{field}.{selector}"), &hook[selector]);
+        if checks_values {
+            fields::strict_selector(faults, &field, selector);
+        } else {
+            fields::selector(faults, &field, selector);
         }
     }
 }
@@ -127,13 +178,14 @@ fn resources(faults: &mut Faults, field: &str, rule: &Value) {
     }
 }
 
-fn choices(faults: &mut Faults, field: &str, hook: &Value) {
-    one_if_given(faults, field, hook, "failurePolicy", ["Fail", "Ignore"]);
-    one_if_given(faults, field, hook, "matchPolicy", ["Equivalent", "Exact"]);
+fn choices(faults: &mut Faults, field: &str, hook: &Value, forgiven: &Forgiven) {
+    one_if_given(faults, field, hook, "failurePolicy", &["Fail", "Ignore"]);
+    one_if_given(faults, field, hook, "matchPolicy", &["Equivalent", "Exact"]);
+    let effects = if forgiven.side_effects { &SIDE_EFFECTS[..] } else { &NO_SIDE_EFFECTS };
     if hook["sideEffects"].is_string() {
-        one_if_given(faults, field, hook, "sideEffects", ["None", "NoneOnDryRun"]);
+        one_if_given(faults, field, hook, "sideEffects", effects);
     } else {
-        let why = "must specify one of None, NoneOnDryRun";
+        let why = format!("must specify one of {}", effects.join(", "));
         faults.add(FieldError::required(format!("{field}.sideEffects"), why));
     }
     if let Some(seconds) = hook["timeoutSeconds"].as_i64()
@@ -144,13 +196,19 @@ fn choices(faults: &mut Faults, field: &str, hook: &Value) {
     }
 }
 
-fn one_if_given(faults: &mut Faults, field: &str, hook: &Value, name: &str, known: [&str; 2]) {
+fn one_if_given(faults: &mut Faults, field: &str, hook: &Value, name: &str, known: &[&str]) {
     if let Some(found) = hook[name].as_str().filter(|it| !known.contains(it)) {
-        faults.add(FieldError::not_supported(format!("{field}.{name}"), found, &known));
+        faults.add(FieldError::not_supported(format!("{field}.{name}"), found, known));
     }
 }
 
-fn review_versions(faults: &mut Faults, field: &str, hook: &Value) {
+/// Whether one of the webhook's versions is one of ours.
+fn is_understood(hook: &Value) -> bool {
+    let mut all = items(hook, "admissionReviewVersions").filter_map(|(_, it)| it.as_str());
+    all.any(|it| VERSIONS.contains(&it))
+}
+
+fn review_versions(faults: &mut Faults, field: &str, hook: &Value, may_be_any: bool) {
     let found: Vec<&str> =
         items(hook, "admissionReviewVersions").filter_map(|(_, it)| it.as_str()).collect();
     if found.is_empty() {
@@ -165,7 +223,7 @@ fn review_versions(faults: &mut Faults, field: &str, hook: &Value) {
             faults.each(&field, version, fields::label_1035(version));
         }
     }
-    if !found.iter().any(|it| VERSIONS.contains(it)) {
+    if !may_be_any && !is_understood(hook) {
         let why = "must include at least one of v1, v1beta1";
         faults.invalid(field, hook["admissionReviewVersions"].clone(), why);
     }

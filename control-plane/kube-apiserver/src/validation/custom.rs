@@ -50,7 +50,9 @@ pub(super) fn validate(faults: &mut Faults, custom: &Custom, object: &Value, old
                        correct the existing errors to complete validation";
             found.push(FieldError::invalid("<nil>", Value::Null, why));
         } else {
-            found.extend(rules::check(custom, object, old));
+            let rules::Found { faults: broken, left } = rules::check(custom, object, old);
+            found.extend(broken);
+            faults.left.extend(left);
         }
     }
     found.into_iter().for_each(|it| faults.add(it));

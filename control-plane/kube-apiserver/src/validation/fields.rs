@@ -296,8 +296,17 @@ pub(super) fn labels(faults: &mut Faults, field: &str, labels: &Value) {
     }
 }
 
-/// A `LabelSelector` object.
+/// A `LabelSelector` object. Values that no label can have are taken: they were once.
 pub(super) fn selector(faults: &mut Faults, field: &str, selector: &Value) {
+    requirements(faults, field, selector, false);
+}
+
+/// The same, whose values have to be those of labels.
+pub(super) fn strict_selector(faults: &mut Faults, field: &str, selector: &Value) {
+    requirements(faults, field, selector, true);
+}
+
+fn requirements(faults: &mut Faults, field: &str, selector: &Value, checks_values: bool) {
     labels(faults, &format!("{field}.matchLabels"), &selector["matchLabels"]);
     for (index, expression) in items(selector, "matchExpressions") {
         let at = format!("{field}.matchExpressions[{index}]");
@@ -318,5 +327,9 @@ pub(super) fn selector(faults: &mut Faults, field: &str, selector: &Value) {
         }
         let key = text(expression, "key");
         faults.each(&format!("{at}.key"), key, qualified_name(key));
+        for (index, value) in items(expression, "values").filter(|_| checks_values) {
+            let value = value.as_str().unwrap_or_default();
+            faults.each(&format!("{at}.values[{index}]"), value, label_value(value));
+        }
     }
 }

@@ -142,7 +142,7 @@ fn match_resources(faults: &mut Faults, field: &str, it: &Value) {
         if !found.is_object() {
             faults.required(field);
         } else {
-            fields::selector(faults, &field, found);
+            fields::strict_selector(faults, &field, found);
         }
     }
     for list in ["resourceRules", "excludeResourceRules"] {

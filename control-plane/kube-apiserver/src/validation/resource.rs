@@ -2,8 +2,7 @@
 //!
 //! Upstream: pkg/apis/resource/validation.
 //!
-//! Deviation: selectors of devices with `includes`, which we do not have, are not compiled before they
-//! are stored, and what the others may cost is not estimated.
+//! Deviation: what selectors of devices may cost is not estimated before they are stored.
 
 mod claims;
 mod configuration;

@@ -27,7 +27,7 @@ fn changes(group: &str, plural: &str, mut old: Value, mut new: Value) -> Vec<Str
     let resource = resource(group, plural);
     defaults::apply(&resource, &mut old);
     defaults::apply(&resource, &mut new);
-    update(&resource, Part::Main, &old, &new).iter().map(ToString::to_string).collect()
+    update(&resource, Part::Main, &old, &new).0.iter().map(ToString::to_string).collect()
 }
 
 fn pod(spec: Value) -> Value {

@@ -41,6 +41,8 @@ pub(crate) struct Options {
     pub(crate) version: Option<String>,
     /// `dryRun: ["All"]`, which kubectl sends here and not in the query.
     pub(crate) is_dry_run: bool,
+    /// Admission was asked about what brings the deletion about, and is not about the deletion.
+    pub(crate) is_admitted: bool,
     /// As the client gave them, for who is asked about the deletion.
     told: Value,
 }
@@ -229,7 +231,9 @@ pub(crate) async fn delete_one(
             return Err(status);
         }
         let old = object.clone();
-        admission::admit(call, Operation::Delete, Some(&old), &mut object).await?;
+        if !options.is_admitted {
+            admission::admit(call, Operation::Delete, Some(&old), &mut object).await?;
+        }
         let mut ending = old.clone();
         custom_resources::begin(&resource, &mut ending, &call.now());
         let plan = plan(&resource, ending, options, call.server.clock.now())?;

@@ -136,7 +136,8 @@ async fn plan(
     if is_policy && part == Part::Main {
         admission::policy::status::prepare(&call.server.catalog(), &mut new);
     }
-    let mut errors = validation::update(resource, part, &as_read(resource, old), &new);
+    let (mut errors, left) = validation::update(resource, part, &as_read(resource, old), &new);
+    call.warnings.extend(left);
     errors.extend(strategy::validate_metadata_update(old, &new));
     if !errors.is_empty() {
         return Err(Status::invalid(&resource.qualified_kind(), meta(old, "name"), &errors));

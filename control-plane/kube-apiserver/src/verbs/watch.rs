@@ -165,7 +165,7 @@ async fn open(call: &Call, selection: Selection) -> Result<Stream, Status> {
         resource: call.resource.clone(),
         selection,
         accept: call.accept,
-        view: View::parse(call.parameter("includeObject"), call.server.clock),
+        view: View::parse(call.parameter("includeObject"), call.accept.meta, call.server.clock),
         watcher,
         initial,
         mark_end,
@@ -305,7 +305,7 @@ impl Stream {
             Form::Object => bytes,
             Form::PartialMetadataList => {
                 let object: Value = serde_json::from_slice(&bytes).unwrap_or_default();
-                render::partial(&object).to_string().into()
+                render::partial(&object, self.accept.meta).to_string().into()
             }
             Form::Table => self.table(bytes),
             _ => render::object(&self.resource, self.accept, bytes, self.view),
@@ -355,17 +355,18 @@ impl Stream {
         if is_end {
             metadata["annotations"] = json!({ INITIAL_EVENTS_END: "true" });
         }
+        let meta = self.accept.meta.api_version();
         let (kind, api_version) = match self.accept.form {
-            Form::Table => ("Table".into(), "meta.k8s.io/v1".into()),
+            Form::Table => ("Table".into(), meta.into()),
             Form::PartialMetadata | Form::PartialMetadataList => {
-                ("PartialObjectMetadata".into(), "meta.k8s.io/v1".into())
+                ("PartialObjectMetadata".into(), meta.into())
             }
             _ => (self.resource.kind.clone(), self.resource.api_version()),
         };
         let mut object = json!({ "kind": kind, "apiVersion": api_version, "metadata": metadata });
         if self.accept.form == Form::Table {
             let row = json!({ "cells": [], "object": {
-                "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata,
+                "kind": "PartialObjectMetadata", "apiVersion": meta, "metadata": metadata,
             }});
             object["metadata"] = json!({ "resourceVersion": revision.to_string() });
             object["columnDefinitions"] = Value::Null;

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{bytes, envelope};
-use crate::{decode, encode};
+use crate::{decode, encode, items, list};
 
 /// A field whose number is above fifteen, which takes two bytes.
 fn far(number: u8, inner: &[u8]) -> Vec<u8> {
@@ -27,6 +27,19 @@ fn check(api_version: &str, kind: &str, mut object: Value, message: &[u8]) {
     let written = envelope(api_version, kind, message);
     assert_eq!(encode(object.to_string().as_bytes()).unwrap(), written, "{object}");
     assert_eq!(decode(&written).unwrap(), object);
+}
+
+#[test]
+fn the_older_list_of_metadata_has_its_fields_the_other_way_round() {
+    let (api_version, kind) = ("meta.k8s.io/v1beta1", "PartialObjectMetadata");
+    let object =
+        json!({"items": [{"metadata": {"name": "a"}}], "metadata": {"resourceVersion": "7"}});
+    let message = [bytes(1, &bytes(1, &bytes(1, b"a"))), bytes(2, &bytes(2, b"7"))].concat();
+    check(api_version, "PartialObjectMetadataList", object, &message);
+    let items = items(api_version, kind, [r#"{"metadata":{"name":"a"}}"#].iter(), 0).unwrap();
+    let whole = list(api_version, kind, &json!({"resourceVersion": "7"}), &[items]).unwrap();
+    let message = [bytes(2, &bytes(2, b"7")), bytes(1, &bytes(1, &bytes(1, b"a")))].concat();
+    assert_eq!(whole, envelope(api_version, "PartialObjectMetadataList", &message));
 }
 
 #[test]

@@ -8,8 +8,8 @@ use crate::tests::Cluster;
 fn told_of(level: &str, version: &str, spec: &Value) -> String {
     let labels = json!({"pod-security.kubernetes.io/enforce": level,
         "pod-security.kubernetes.io/enforce-version": version});
-    let policy = Policy::of(&json!({"metadata": {"labels": labels}}), "enforce");
-    told(&policy.violations(&json!({}), spec))
+    let policies = Policies::of(&json!({"metadata": {"labels": labels}}), &Policies::default());
+    told(&policies.enforce.violations(&json!({}), spec))
 }
 
 fn plain() -> Value {
@@ -159,4 +159,79 @@ async fn a_namespace_refuses_warns_and_tells_who_tightens_it_of_its_pods() {
     let note = json!({"metadata": {"annotations": {"a": "b"}}});
     let (code, _) = cluster.patch(&format!("{pods}/before"), "merge-patch+json", note).await;
     assert_eq!(code, 200, "what is not looked at may change");
+}
+
+fn labelled(labels: &Value) -> Value {
+    json!({"metadata": {"labels": labels.as_object().into_iter().flatten()
+        .map(|(key, value)| (format!("{PREFIX}{key}"), value.clone()))
+        .collect::<serde_json::Map<_, _>>()}})
+}
+
+#[test]
+fn labels_stand_before_defaults_and_whoever_enforces_is_warned() {
+    let restricted = Policy { level: Level::Restricted, version: Some(30) };
+    let defaults = Policies { audit: restricted, ..Policies::default() };
+    let of = |labels: Value| {
+        let Policies { enforce, audit, warn } = Policies::of(&labelled(&labels), &defaults);
+        [enforce, audit, warn].map(|it| it.to_string()).join(" ")
+    };
+    for (labels, wanted) in [
+        (json!({}), "privileged:latest restricted:v1.30 privileged:latest"),
+        (json!({"enforce": "baseline"}), "baseline:latest restricted:v1.30 baseline:latest"),
+        (
+            json!({"enforce": "baseline", "enforce-version": "v1.3", "audit": "baseline"}),
+            "baseline:v1.3 baseline:v1.30 baseline:v1.3",
+        ),
+        (
+            json!({"enforce": "restricted", "warn": "privileged"}),
+            "restricted:latest restricted:v1.30 privileged:latest",
+        ),
+        (
+            json!({"enforce": "strict", "audit": "strict", "warn": "strict"}),
+            "restricted:latest privileged:v1.30 privileged:latest",
+        ),
+    ] {
+        assert_eq!(of(labels.clone()), wanted, "{labels}");
+    }
+}
+
+#[tokio::test]
+async fn a_configuration_restricts_namespaces_that_say_nothing_and_exempts_some() {
+    let settings = PodSecurity::parse(&json!({
+        "apiVersion": "pod-security.admission.config.k8s.io/v1",
+        "kind": "PodSecurityConfiguration",
+        "defaults": {"enforce": "baseline"},
+        "exemptions": {"namespaces": ["free"], "usernames": ["bob"], "runtimeClasses": ["kata"]},
+    }));
+    let cluster = Cluster::with(|config| config.pod_security = settings.unwrap()).await;
+    let cluster = cluster.with_default_account().await;
+    let free = json!({"metadata": {"name": "free", "labels": {
+        "pod-security.kubernetes.io/warn": "restricted"}}});
+    let (head, _) = cluster.send("POST", "/api/v1/namespaces", &[], free.to_string()).await;
+    assert_eq!(
+        head.headers[http::header::WARNING],
+        "299 - \"namespace \\\"free\\\" is exempt from Pod Security, and the policy \
+         (warn=restricted:latest) will be ignored\""
+    );
+    let account = json!({"metadata": {"name": "default"}});
+    cluster.post("/api/v1/namespaces/free/serviceaccounts", account).await;
+    let classes = "/apis/node.k8s.io/v1/runtimeclasses";
+    let class = json!({"metadata": {"name": "kata"}, "handler": "kata"});
+    assert_eq!(cluster.post(classes, class).await.0, 201);
+    let pods = |namespace: &str| format!("/api/v1/namespaces/{namespace}/pods?dryRun=All");
+    let pod = |class: Option<&str>| {
+        let mut spec = plain();
+        spec["hostNetwork"] = true.into();
+        spec["runtimeClassName"] = json!(class);
+        json!({"metadata": {"name": "p"}, "spec": spec})
+    };
+    let (code, refused) = cluster.post(&pods("default"), pod(None)).await;
+    assert_eq!(code, 403, "{refused}");
+    assert!(refused["message"].as_str().unwrap().contains("PodSecurity \"baseline:latest\""));
+    assert_eq!(cluster.post(&pods("default"), pod(Some("kata"))).await.0, 201);
+    assert_eq!(cluster.post(&pods("free"), pod(None)).await.0, 201);
+    let bob = [("Impersonate-User", "bob"), ("Impersonate-Group", "system:masters")];
+    let bob = bob.map(|(name, value)| (name.parse().unwrap(), value));
+    let made = cluster.send("POST", &pods("default"), &bob, pod(None).to_string()).await;
+    assert_eq!(made.0.status, 201, "{}", made.1);
 }

@@ -9,7 +9,7 @@ use std::{net::SocketAddr, sync::Arc};
 use http::{Method, Request, StatusCode, Uri, header};
 use rustls::ClientConfig;
 use serde_json::{Value, json};
-use transport::{HttpClient, SendError, tls};
+use transport::{HttpClient, SendError};
 
 use super::{
     configuration::{Endpoint, Target, Webhook},
@@ -160,12 +160,12 @@ fn trust(endpoint: &Endpoint) -> Result<Arc<ClientConfig>, String> {
     let failed =
         |error: &dyn std::fmt::Display| format!("unable to load root certificates: {error}");
     if !endpoint.ca_bundle.is_empty() {
-        let make = || tls::client(&endpoint.ca_bundle, None).map_err(|error| failed(&error));
+        let make = || proxy::client(&endpoint.ca_bundle, None).map_err(|error| failed(&error));
         return endpoint.trusted.get_or_init(make).clone();
     }
     let found = proxy::machine_authorities();
     let found = found.ok_or_else(|| failed(&"this machine has no bundle of authorities"))?;
-    tls::client(&found, None).map_err(|error| failed(&error))
+    proxy::client(&found, None).map_err(|error| failed(&error))
 }
 
 fn reason(error: &(dyn std::error::Error + Send + Sync + 'static)) -> String {

@@ -151,13 +151,17 @@ fn path(part: Part<'_>) -> Value {
         6 => ("post", operation(it)),
         7 => ("delete", operation(it)),
         10 => ("patch", operation(it)),
+        13 => ("[parameters", either(it, parameter)),
         other => panic!("field {other} of a path"),
     })
 }
 
 fn operation(part: Part<'_>) -> Value {
     object(part, |number, it| match number {
+        1 => ("[tags", it.text()),
+        5 => ("operationId", it.text()),
         6 => ("[parameters", either(it, parameter)),
+        7 => ("requestBody", either(it, request_body)),
         8 => (
             "responses",
             object(it, |number, it| match number {
@@ -174,18 +178,29 @@ fn parameter(part: Part<'_>) -> Value {
     object(part, |number, it| match number {
         1 => ("name", it.text()),
         2 => ("in", it.text()),
+        3 => ("description", it.text()),
+        4 => ("required", it.flag()),
         10 => ("schema", schema_or_reference(it)),
         other => panic!("field {other} of a parameter"),
     })
 }
 
+fn request_body(part: Part<'_>) -> Value {
+    object(part, |number, it| match number {
+        2 => ("content", it.names(media_type)),
+        3 => ("required", it.flag()),
+        other => panic!("field {other} of a body"),
+    })
+}
+
+fn media_type(part: Part<'_>) -> Value {
+    object(part, |number, it| match number {
+        1 => ("schema", schema_or_reference(it)),
+        other => panic!("field {other} of a media type"),
+    })
+}
+
 fn response(part: Part<'_>) -> Value {
-    let media_type = |it: Part<'_>| {
-        object(it, |number, it| match number {
-            1 => ("schema", schema_or_reference(it)),
-            other => panic!("field {other} of a media type"),
-        })
-    };
     object(part, |number, it| match number {
         1 => ("description", it.text()),
         3 => ("content", it.names(media_type)),
@@ -275,6 +290,7 @@ pub(crate) fn second(bytes: &[u8]) -> Value {
             }),
         ),
         9 => ("definitions", it.names(definition)),
+        10 => ("parameters", it.names(older_parameter)),
         other => panic!("field {other} of the document"),
     })
 }
@@ -286,6 +302,7 @@ fn older_path(part: Part<'_>) -> Value {
         4 => ("post", older_operation(it)),
         5 => ("delete", older_operation(it)),
         8 => ("patch", older_operation(it)),
+        9 => ("[parameters", older_parameter_or_reference(it)),
         other => panic!("field {other} of a path"),
     })
 }
@@ -299,23 +316,40 @@ fn older_operation(part: Part<'_>) -> Value {
         })
     };
     object(part, |number, it| match number {
-        8 => {
-            let chosen = [it.only(), it.only().1.only(), it.only().1.only().1.only()];
-            assert_eq!(chosen.map(|(number, _)| number), [1, 2, 3], "one in the query");
-            (
-                "[parameters",
-                object(chosen[2].1, |number, it| match number {
-                    2 => ("in", it.text()),
-                    4 => ("name", it.text()),
-                    6 => ("type", it.text()),
-                    20 => ("uniqueItems", it.flag()),
-                    other => panic!("field {other} of a parameter"),
-                }),
-            )
-        }
+        1 => ("[tags", it.text()),
+        5 => ("operationId", it.text()),
+        6 => ("[produces", it.text()),
+        7 => ("[consumes", it.text()),
+        8 => ("[parameters", older_parameter_or_reference(it)),
         9 => ("responses", object(it, |_, it| ("", json!(it.named(response))))),
         13 => extension(it),
         other => panic!("field {other} of an operation"),
+    })
+}
+
+fn older_parameter_or_reference(part: Part<'_>) -> Value {
+    match part.only() {
+        (1, it) => older_parameter(it),
+        (2, it) => object(it, |_, it| ("$ref", it.text())),
+        (other, _) => panic!("choice {other}"),
+    }
+}
+
+/// In the body, or elsewhere: in the query or in the path.
+fn older_parameter(part: Part<'_>) -> Value {
+    let (place, it) = match part.only() {
+        (1, it) => (0, it),
+        (_, it) => it.only(),
+    };
+    object(it, |number, it| match (place, number) {
+        (0, 2) | (3, 4) | (4, 4) => ("name", it.text()),
+        (0, 3) | (3, 2) | (4, 2) => ("in", it.text()),
+        (0, 4) | (4, 1) => ("required", it.flag()),
+        (0, 5) => ("schema", definition(it)),
+        (3 | 4, 3) => ("description", it.text()),
+        (3, 6) | (4, 5) => ("type", it.text()),
+        (3, 20) | (4, 19) => ("uniqueItems", it.flag()),
+        other => panic!("field {other:?} of a parameter"),
     })
 }
 

@@ -20,6 +20,7 @@ pub(super) static DOCUMENT: Message = message_of(
         ("produces", 7, Text),
         ("paths", 8, Kind::Message(&PATHS)),
         ("definitions", 9, Kind::Message(&SCHEMAS)),
+        ("parameters", 10, Kind::Message(&PARAMETERS)),
         ("externalDocs", 15, Kind::Message(&EXTERNAL_DOCS)),
     ],
     Some(16),
@@ -62,6 +63,8 @@ static OPERATION: Message = message_of(
     ],
     Some(13),
 );
+
+static PARAMETERS: Message = names(Choice(parameter));
 
 static RESPONSES: Message = Message {
     members: &[],

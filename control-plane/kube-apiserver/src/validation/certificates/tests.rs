@@ -105,7 +105,7 @@ fn a_bundle_holds_each_authority_once_and_nothing_else() {
 fn a_bundles_signer_stays_and_content_that_stays_is_not_read_again() {
     let resource = resource("certificates.k8s.io", "clustertrustbundles");
     let told = |old: &Value, new: &Value| -> Vec<String> {
-        update(&resource, Part::Main, old, new).iter().map(ToString::to_string).collect()
+        update(&resource, Part::Main, old, new).0.iter().map(ToString::to_string).collect()
     };
     let old = bundle("example.com:s:a", "example.com/s", "of other rules");
     assert_eq!(told(&old, &old), Vec::<String>::new());

@@ -1,7 +1,7 @@
 //! `x-kubernetes-validations`: rules of schemas, run over objects.
 //!
 //! All rules about one object share a budget. A rule over `oldSelf` runs where there is an old value
-//! to compare with; a rule that does not look at it tells nothing of what an update left as it was.
+//! to compare with; a rule that does not look at it only warns of what an update left as it was.
 //!
 //! Lists of type `set` and `map` are equal in whatever order their items are, and are merged by `+`.
 //! Within `allOf` and the like there are no rules: upstream refuses such definitions, too.
@@ -95,16 +95,38 @@ struct Place<'a> {
     compared: Option<(&'a Value, &'a Value)>,
 }
 
+impl Place<'_> {
+    /// Whether an update left it as it was.
+    fn is_left(self) -> bool {
+        self.compared.is_some_and(|(old, new)| old == new)
+    }
+}
+
 struct Run {
-    found: Vec<FieldError>,
+    found: Found,
     budget: Budget,
     is_over: bool,
 }
 
+impl Default for Run {
+    fn default() -> Self {
+        let budget = Budget::new(cel::PER_OBJECT);
+        Self { found: Found::default(), budget, is_over: false }
+    }
+}
+
+/// What rules find in an object.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    pub(crate) faults: Vec<FieldError>,
+    /// What is wrong with values that an update left as they were: its client is warned.
+    pub(crate) left: Vec<FieldError>,
+}
+
 /// The faults that the rules of a version find in an object.
-pub(crate) fn check(custom: &Custom, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
+pub(crate) fn check(custom: &Custom, object: &Value, old: Option<&Value>) -> Found {
     let _took = Timed::new(&EVALUATED);
-    let mut run = Run { found: Vec::new(), budget: Budget::new(cel::PER_OBJECT), is_over: false };
+    let mut run = Run::default();
     let place =
         Place { node: custom.node(), value: object, old, compared: old.map(|it| (it, object)) };
     run.place(Path::Begin(""), custom.rules(), place, Seen::default());
@@ -113,11 +135,11 @@ pub(crate) fn check(custom: &Custom, object: &Value, old: Option<&Value>) -> Vec
 
 /// The faults that the rules of a place find in its default.
 pub(super) fn check_default(at: &str, node: &Node, default: &Value) -> Vec<FieldError> {
-    let mut run = Run { found: Vec::new(), budget: Budget::new(cel::PER_OBJECT), is_over: false };
+    let mut run = Run::default();
     // As upstream: what it was before is the default, too.
     let place = Place { node, value: default, old: Some(default), compared: None };
     run.place(Path::Begin(at), &Rules::below(node, node.is_embedded), place, Seen::default());
-    run.found
+    run.found.faults
 }
 
 /// What is known of a place's value already: it is part of one that rules have seen.
@@ -239,7 +261,8 @@ impl Run {
     }
 
     fn fail(&mut self, at: Path<'_>, place: Place<'_>, why: impl Into<String>) {
-        self.found.push(FieldError::invalid(at.shown(), place.node.kind.as_str(), why));
+        let fault = FieldError::invalid(at.shown(), place.node.kind.as_str(), why);
+        self.found.faults.push(fault);
     }
 
     fn one(&mut self, at: Path<'_>, rule: &Rule, place: Place<'_>, scope: &Scope) {
@@ -274,17 +297,18 @@ impl Run {
     }
 
     fn broken(&mut self, at: Path<'_>, rule: &Rule, place: Place<'_>, scope: &Sight<'_>) {
-        let message = match self.told(rule, scope) {
+        let told = self.told(rule, scope);
+        let found = &mut self.found;
+        let is_left = !rule.uses_old && place.is_left();
+        let found = if is_left { &mut found.left } else { &mut found.faults };
+        let message = match told {
             Ok(message) => message.unwrap_or_else(|| rule.message()),
             Err(why) => {
                 self.is_over = true;
-                return self.fail(at, place, why);
+                let kind = place.node.kind.as_str();
+                return found.push(FieldError::invalid(at.shown(), kind, why));
             }
         };
-        // What an update left as it was is not told of.
-        if !rule.uses_old && place.compared.is_some_and(|(old, new)| old == new) {
-            return;
-        }
         let at = if rule.field.is_empty() { at } else { Path::Field(&at, &rule.field) }.shown();
         let is_large = matches!(place.node.kind.as_str(), "object" | "array");
         let mut fault = match rule.reason.as_str() {
@@ -294,7 +318,7 @@ impl Run {
             _ => FieldError::invalid(at, place.value.clone(), message),
         };
         fault.is_omitted = is_large;
-        self.found.push(fault);
+        found.push(fault);
     }
 
     /// What the rule's own expression says, if it has one that says anything.

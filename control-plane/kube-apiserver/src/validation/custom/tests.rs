@@ -63,6 +63,16 @@ pub(super) fn changed(resource: &Resource, old: Option<Value>, spec: Value) -> V
     told(faults)
 }
 
+/// Of what an update that is accepted is warned.
+pub(super) fn warned(resource: &Resource, old: Value, spec: Value) -> Vec<String> {
+    let custom = resource.custom.as_ref().unwrap();
+    let object = |spec: Value| json!({"metadata": {"name": "t"}, "spec": spec});
+    let mut faults = Faults::default();
+    validate(&mut faults, custom, &object(spec), Some(&object(old)));
+    assert_eq!(faults.found, []);
+    faults.left.iter().map(ToString::to_string).collect()
+}
+
 pub(super) fn faults(schema: Value, spec: Value) -> Vec<String> {
     changed(&resource(schema), None, spec)
 }

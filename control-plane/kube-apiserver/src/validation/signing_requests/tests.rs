@@ -44,7 +44,7 @@ fn created(change: Value) -> Vec<String> {
 }
 
 fn changed(part: Part, old: &Value, new: &Value) -> Vec<String> {
-    told(validation::update(&resource(), part, old, new))
+    told(validation::update(&resource(), part, old, new).0)
 }
 
 #[test]

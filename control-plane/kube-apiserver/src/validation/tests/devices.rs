@@ -222,6 +222,7 @@ fn a_claim_asks_for_devices_that_exist_as_it_says() {
         ("device.drivers == 'a'", "undefined field 'drivers'"),
         ("device.driver", "must evaluate to bool or the unknown type, not string"),
         ("device.", "compilation failed"),
+        ("device.attributes['a'].b.includes('c')", "undeclared reference to 'includes'"),
     ] {
         let found = selects(text);
         assert!(found.len() == 1 && found[0].contains(why), "{text}: {found:?}");
@@ -272,7 +273,7 @@ fn what_a_claim_asks_for_and_was_given_stays() {
             claim["status"] = status;
             claim
         };
-        let found = update(&resource, Part::Status, &with(old), &with(new));
+        let found = update(&resource, Part::Status, &with(old), &with(new)).0;
         found.iter().map(ToString::to_string).collect()
     };
     let consumer = json!([{ "resource": "pods", "name": "p", "uid": "u" }]);

@@ -425,7 +425,7 @@ fn a_resize_changes_processors_and_memory_and_removes_nothing() {
         let resource = resource("", "pods");
         crate::defaults::apply(&resource, &mut old);
         crate::defaults::apply(&resource, &mut new);
-        let found = update(&resource, Part::Resize, &old, &new);
+        let found = update(&resource, Part::Resize, &old, &new).0;
         found.iter().map(ToString::to_string).collect()
     };
     let one = json!({ "requests": { "cpu": "1", "memory": "1Gi" } });

@@ -6,7 +6,7 @@ use super::resource;
 use crate::{strategy::Part, validation::update};
 
 fn told(group: &str, plural: &str, old: &Value, new: &Value) -> Vec<String> {
-    let found = update(&resource(group, plural), Part::Status, old, new);
+    let found = update(&resource(group, plural), Part::Status, old, new).0;
     found.iter().map(ToString::to_string).collect()
 }
 

@@ -115,3 +115,21 @@ async fn a_certificate_of_strangers_is_told_of_in_gos_words() {
         assert_eq!(cluster.delete(&path).await.0, 200);
     }
 }
+
+#[tokio::test]
+async fn a_certificate_of_another_name_is_told_of_in_gos_words() {
+    let cluster = Cluster::start().await;
+    let hook = Hook::friendly().await;
+    let mut webhook = hook.webhook("v.example.com", json!({}));
+    let url = hook.url.replace("127.0.0.1", "localhost");
+    webhook["clientConfig"]["url"] = url.clone().into();
+    configure(&cluster, "validating", "v", vec![webhook]).await;
+    let (code, status) = cluster.post(MAPS, map("one")).await;
+    let told = format!(
+        "failed calling webhook \"v.example.com\": failed to call webhook: Post \
+         \"{url}?timeout=10s\": tls: failed to verify certificate: x509: certificate is not valid \
+         for any names, but wanted to match localhost"
+    );
+    assert_eq!(code, 500);
+    assert!(status["message"].as_str().unwrap().ends_with(&told), "{status}");
+}

@@ -142,3 +142,59 @@ async fn selectors_conditions_and_versions_have_their_forms() {
         assert!(found.starts_with(start), "{found}");
     }
 }
+
+/// What was stored by an older version: names twice, side effects, versions, values and conditions
+/// that nobody takes any more.
+#[tokio::test]
+async fn an_update_may_leave_wrong_what_was_wrong_before() {
+    let cluster = Cluster::start().await;
+    let hook = Hook::friendly().await;
+    let webhook = |name: &str, more: Value| hook.webhook(name, more);
+    let old = json!([
+        webhook(
+            "v.example.com",
+            json!({
+                "sideEffects": "Some", "admissionReviewVersions": ["v7"],
+                "namespaceSelector": {"matchExpressions": [
+                    {"key": "a", "operator": "In", "values": ["?"]}]},
+                "matchConditions": [{"name": "m", "expression": "nobody()"}],
+            })
+        ),
+        webhook("v.example.com", json!({})),
+    ]);
+    let plural = "validatingwebhookconfigurations";
+    let path = format!("{CONFIGURATIONS}/{plural}");
+    let body = json!({"metadata": {"name": "v"}, "webhooks": old});
+    let (code, refused) = cluster.post(&path, body.clone()).await;
+    assert_eq!(code, 422);
+    assert_eq!(refused["details"]["causes"].as_array().map(Vec::len), Some(5), "{refused}");
+    let good = json!({"metadata": {"name": "v"}, "webhooks": []});
+    assert_eq!(cluster.post(&path, good).await.0, 201);
+    let key = crate::registry::key("admissionregistration.k8s.io", plural, "", "v");
+    let mut stored = crate::registry::decode(&cluster.api.server.store.get(&key).unwrap());
+    stored["webhooks"] = old;
+    let put = mvcc::Txn::put(key, crate::registry::encode(&stored));
+    assert!(cluster.api.server.store.commit(put).await.is_ok());
+    let path = format!("{path}/v");
+    let labels = json!({"metadata": {"labels": {"a": "b"}}});
+    let (code, left) = cluster.patch(&path, "merge-patch+json", labels).await;
+    assert_eq!(code, 200, "{left}");
+    let worse = json!([
+        {"op": "replace", "path": "/webhooks/0/sideEffects", "value": "Many"},
+        {"op": "replace", "path": "/webhooks/0/matchConditions/0/name", "value": "n"},
+    ]);
+    let (code, refused) = cluster.patch(&path, "json-patch+json", worse).await;
+    let causes = refused["details"]["causes"].as_array().unwrap();
+    assert_eq!((code.as_u16(), causes.len()), (422, 2), "{refused}");
+    let told = "Unsupported value: \"Many\": supported values: \"None\", \"NoneOnDryRun\", \"Some\", \
+                \"Unknown\"";
+    assert_eq!(causes[0]["message"], told);
+    let mended = json!([
+        {"op": "replace", "path": "/webhooks", "value": [webhook("v.example.com", json!({}))]},
+    ]);
+    assert_eq!(cluster.patch(&path, "json-patch+json", mended).await.0, 200);
+    let again = json!([
+        {"op": "replace", "path": "/webhooks/0/sideEffects", "value": "Some"},
+    ]);
+    assert_eq!(cluster.patch(&path, "json-patch+json", again).await.0, 422);
+}

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::{changed, resource};
+use super::{changed, resource, warned};
 
 /// The places at which every kind of parent has the field.
 const PLACES: [&str; 6] =
@@ -82,6 +82,17 @@ fn a_rule_that_does_not_hold_any_more_is_told_where_its_value_changes() {
     assert_eq!(changed(&resource, Some(old.clone()), object("bad", &more)), [""; 0]);
     let refused = changed(&resource, Some(old), object("worse", &more));
     assert_eq!(places(&refused), of_rules());
+}
+
+#[test]
+fn who_leaves_what_a_rule_would_refuse_is_warned_and_what_the_schema_would_is_not_told() {
+    let (old, more) = (object("bad", &json!({})), json!({"other": "new"}));
+    let ruled = resource(everywhere(&rule("self == 'good'")));
+    let told = warned(&ruled, old.clone(), object("bad", &more));
+    assert_eq!(places(&told), of_rules());
+    assert_eq!(told[0], "spec.field: Invalid value: \"bad\": failed rule: self == 'good'");
+    let strict = resource(everywhere(&json!({"type": "string", "enum": ["good"]})));
+    assert_eq!(warned(&strict, old, object("bad", &more)), [""; 0]);
 }
 
 #[test]
