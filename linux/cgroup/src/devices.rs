@@ -158,9 +158,8 @@ fn attach(folder: &Path, program: &OwnedFd) -> io::Result<()> {
 fn bpf<T>(command: libc::c_int, attributes: &mut T) -> io::Result<libc::c_int> {
     // SAFETY: the attributes are those of the command, as long as is told; what they point to (static
     // instructions and text) is only read, and outlives the call.
-    let result = unsafe {
-        libc::syscall(libc::SYS_bpf, command, &raw mut *attributes, size_of::<T>())
-    };
+    let result =
+        unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut *attributes, size_of::<T>()) };
     if result < 0 {
         return Err(io::Error::last_os_error());
     }
@@ -178,7 +177,8 @@ mod tests {
     /// The first block device that the machine has, as a node of the test's own.
     fn disk(folder: &Path) -> Option<std::path::PathBuf> {
         let table = fs::read_to_string("/proc/partitions").ok()?;
-        let mut words = table.lines().find(|it| it.contains(" vd") || it.contains(" sd"))?.split_whitespace();
+        let mut words =
+            table.lines().find(|it| it.contains(" vd") || it.contains(" sd"))?.split_whitespace();
         let (major, minor) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
         let path = folder.join("disk");
         mknod(&path, SFlag::S_IFBLK, Mode::S_IRUSR, makedev(major, minor)).ok()?;
@@ -215,8 +215,11 @@ mod tests {
             // Further down too.
             let child = cgroup.child("below");
             child.create().unwrap();
-            let join: Vec<_> =
-                child.procs_files().iter().map(|it| format!("echo $$ > {}", it.display())).collect();
+            let join: Vec<_> = child
+                .procs_files()
+                .iter()
+                .map(|it| format!("echo $$ > {}", it.display()))
+                .collect();
             let script = format!(
                 "{}; mknod {1} b 7 200 && rm {1} && echo made; head -c 1 < {2} > /dev/null || \
                  echo refused; true < {3} || echo refused; head -c 1 < /dev/zero > /dev/null && echo read",

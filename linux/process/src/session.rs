@@ -195,16 +195,14 @@ mod tests {
             return;
         }
         let own = std::fs::read_link("/proc/self/ns/uts").unwrap();
-        let mut host = Fork {
-            netns: File::open("/proc/self/ns/net").unwrap().into(),
-            cgroups: Vec::new(),
-        }
-        .spawn({
-            let mut command = Command::new("sleep");
-            command.arg("60");
-            command
-        })
-        .unwrap();
+        let mut host =
+            Fork { netns: File::open("/proc/self/ns/net").unwrap().into(), cgroups: Vec::new() }
+                .spawn({
+                    let mut command = Command::new("sleep");
+                    command.arg("60");
+                    command
+                })
+                .unwrap();
         let identity = Identity::of(host.id().cast_signed()).unwrap();
         let mut command = Command::new("readlink");
         command.arg("/proc/self/ns/uts").stdout(Stdio::piped());

@@ -160,7 +160,10 @@ fn join_cgroup(spec: &HostSpec) -> Result<Vec<OwnedFd>, CgroupError> {
         cgroup.set_cpu_limit(spec.vcpus)?;
     }
     if !cgroup.deny_devices_of_machine()? {
-        tracing::warn!(instance = spec.instance_id, "root may load no eBPF program, which would deny the machine's devices");
+        tracing::warn!(
+            instance = spec.instance_id,
+            "root may load no eBPF program, which would deny the machine's devices"
+        );
     }
     cgroup.add(nix::unistd::getpid().as_raw())?;
     if layout.kind() == Kind::V2 { enter_later(&cgroup.child(INIT_CGROUP)) } else { Ok(Vec::new()) }
@@ -168,7 +171,8 @@ fn join_cgroup(spec: &HostSpec) -> Result<Vec<OwnedFd>, CgroupError> {
 
 /// Makes the folder alone: were controllers handed down to it, its parent could hold no process.
 fn enter_later(cgroup: &Cgroup) -> Result<Vec<OwnedFd>, CgroupError> {
-    let failed = |verb, path: &Path, source| CgroupError::File { verb, path: path.to_owned(), source };
+    let failed =
+        |verb, path: &Path, source| CgroupError::File { verb, path: path.to_owned(), source };
     for (_, folder) in cgroup.folders() {
         fs::create_dir_all(&folder).map_err(|source| failed("create", &folder, source))?;
     }

@@ -19,7 +19,8 @@ pub(crate) fn of_this_machine() -> Vec<String> {
         limits.push("cgroup v1: memory QoS and pressure metrics are not available".to_owned());
     }
     limits.push(
-        "AppArmor profiles are not enforced: instances have none, as those of Amazon Linux".to_owned(),
+        "AppArmor profiles are not enforced: instances have none, as those of Amazon Linux"
+            .to_owned(),
     );
     limits
 }

@@ -170,7 +170,8 @@ mod tests {
             return;
         }
         let folder = tempfile::tempdir().unwrap();
-        let (missing, refusing) = (folder.path().join("missing"), folder.path().join("no-pressure"));
+        let (missing, refusing) =
+            (folder.path().join("missing"), folder.path().join("no-pressure"));
         std::fs::write(&refusing, "").unwrap();
         let places = [missing, refusing, machine.clone()];
         assert_eq!(register_first(&places).unwrap().0, machine);
