@@ -23,10 +23,11 @@ packages+=,openssh-server,sudo,systemd-sysv,dbus,udev,libpam-systemd,kmod,apparm
 packages+=,linux-image-amd64,openssl,strace
 
 make_image() {
-  local root=$vm/root swap=$vm/root/swapfile
+  local root=$vm/root swap=$vm/root/swapfile mirror
+  mirror=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' | head -1)
   rm -rf --one-file-system "$root"
   mkdir -p "$root"
-  debootstrap --variant=minbase --include="$packages" bookworm "$root" "${MIRROR:-http://deb.debian.org/debian}" \
+  debootstrap --variant=minbase --include="$packages" bookworm "$root" "$mirror" \
     >"$vm/debootstrap.log" 2>&1 || { tail -20 "$vm/debootstrap.log" >&2; return 1; }
   printf '127.0.0.1 localhost\n::1 localhost\n' >"$root/etc/hosts"
   echo v2 >"$root/etc/hostname"

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use futures::{StreamExt, stream::BoxStream};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::{core::v1::Pod, node::v1::RuntimeClass};
 use kube::{
     Api, Client,
     api::{DeleteParams, PostParams},
@@ -27,6 +27,7 @@ mod many;
 mod single;
 
 const SETTLE: Duration = Duration::from_secs(10);
+const CRUN: &str = "/usr/bin/crun";
 pub(crate) const LIMIT: Duration = Duration::from_secs(120);
 
 /// One node and its pods.
@@ -42,6 +43,20 @@ impl Bed {
         let pods = Api::default_namespaced(client.clone());
         let instance = region.instances()?.first().cloned().context("no instance")?;
         Ok(Self { client, pods, instance })
+    }
+
+    /// Whether the node has crun beside runc. If so there is a RuntimeClass for it afterwards.
+    pub(crate) async fn has_crun(&self) -> anyhow::Result<bool> {
+        if !std::path::Path::new(CRUN).exists() {
+            return Ok(false);
+        }
+        let classes = Api::<RuntimeClass>::all(self.client.clone());
+        let class = json!({"metadata": {"name": "crun"}, "handler": "crun"});
+        match classes.create(&PostParams::default(), &serde_json::from_value(class)?).await {
+            Ok(_) => Ok(true),
+            Err(kube::Error::Api(error)) if error.code == 409 => Ok(true),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// A pod of one container on this node.

@@ -77,14 +77,19 @@ async fn is_running(runtime: &mut RuntimeClient, sandbox: &str) -> anyhow::Resul
 }
 
 /// How long it takes to run so many pods, so many at once.
-pub(crate) async fn together(socket: &str, count: u32, at_once: usize) -> anyhow::Result<Duration> {
+pub(crate) async fn together(
+    socket: &str,
+    handler: &str,
+    count: u32,
+    at_once: usize,
+) -> anyhow::Result<Duration> {
     let channel = api_cri::connect(socket)?;
     let runtime = RuntimeClient::new(channel.clone());
     let image = &image(ImageClient::new(channel)).await?;
     let started = Instant::now();
     let pods = (0..count).map(|index| {
         let mut runtime = runtime.clone();
-        async move { start(&mut runtime, image, "", 1000 + index).await }
+        async move { start(&mut runtime, image, handler, 1000 + index).await }
     });
     let pods = futures::stream::iter(pods).buffer_unordered(at_once);
     let sandboxes: Vec<_> = pods.try_collect().await?;

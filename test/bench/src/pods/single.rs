@@ -2,8 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::node::v1::RuntimeClass;
-use kube::{Api, api::PostParams};
 use serde_json::{Value, json};
 
 use super::{Bed, floor, is_running, seen};
@@ -13,7 +11,6 @@ use crate::{
 };
 
 const SAMPLES: usize = 20;
-const CRUN: &str = "/usr/bin/crun";
 
 pub(super) async fn rows(bed: &Bed) -> anyhow::Result<Vec<Row>> {
     let probe = json!({"readinessProbe": {"exec": {"command": ["true"]}}});
@@ -28,18 +25,15 @@ pub(super) async fn rows(bed: &Bed) -> anyhow::Result<Vec<Row>> {
     rows.push(Row::new(what, millis(ordinary), text.clone(), "floor + 60 ms"));
     let plain = measure(bed, "plain", &bare, &json!({})).await?;
     rows.push(Row::new("pod without volumes: created → Running", millis(plain), text, "250 ms"));
-    if std::path::Path::new(CRUN).exists() {
+    if bed.has_crun().await? {
         let row = crun(bed, &probe).await;
         rows.push(row.unwrap_or_else(|error| Row::missing("the first, with crun", &error)));
     }
     Ok(rows)
 }
 
-/// The same pod with the other runtime, by a RuntimeClass.
+/// The same pod with the other runtime, by its RuntimeClass.
 async fn crun(bed: &Bed, probe: &Value) -> anyhow::Result<Row> {
-    let classes = Api::<RuntimeClass>::all(bed.client.clone());
-    let class = serde_json::from_value(json!({"metadata": {"name": "crun"}, "handler": "crun"}))?;
-    classes.create(&PostParams::default(), &class).await?;
     let floor = floor::measure(&bed.socket(), "crun").await?;
     let spec = json!({"runtimeClassName": "crun"});
     let taken = measure(bed, "crun", &spec, probe).await?;

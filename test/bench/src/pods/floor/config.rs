@@ -5,7 +5,7 @@ use api_cri::v1::{
     ContainerConfig, ContainerMetadata, DnsConfig, ImageSpec, LinuxContainerConfig,
     LinuxContainerResources, LinuxContainerSecurityContext, LinuxPodSandboxConfig,
     LinuxSandboxSecurityContext, Mount, NamespaceMode, NamespaceOption, PodSandboxConfig,
-    PodSandboxMetadata,
+    PodSandboxMetadata, SecurityProfile, security_profile::ProfileType,
 };
 
 /// A file of every instance, for those that the kubelet makes for each pod.
@@ -47,6 +47,11 @@ pub(super) fn sandbox(name: &str) -> PodSandboxConfig {
             cgroup_parent: format!("/kubepods/besteffort/pod{name}"),
             security_context: Some(LinuxSandboxSecurityContext {
                 namespace_options: Some(namespaces()),
+                // Upstream's kubelet asks for it too, whatever the pod says: its `pause` needs no more.
+                seccomp: Some(SecurityProfile {
+                    profile_type: ProfileType::RuntimeDefault as i32,
+                    ..SecurityProfile::default()
+                }),
                 ..LinuxSandboxSecurityContext::default()
             }),
             ..LinuxPodSandboxConfig::default()
