@@ -443,7 +443,6 @@ fn add_schemas(schemas: &mut Map<String, Value>, all: &Map<String, Value>, resou
 /// A list of objects of the schema of that name.
 fn list_schema(resource: &Resource, name: &str) -> Value {
     json!({
-
         "type": "object", "required": ["items"],
         "properties": {
             "apiVersion": { "type": "string" }, "kind": { "type": "string" },
