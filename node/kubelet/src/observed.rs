@@ -94,6 +94,13 @@ impl RuntimePod {
         self.ready_sandbox().map_or(&[], |it| &it.ips)
     }
 
+    /// What is left when these containers have been removed.
+    pub(crate) fn without(&self, removed: &[String]) -> Self {
+        let mut left = self.clone();
+        left.containers.retain(|it| !removed.contains(&it.id));
+        left
+    }
+
     /// A container that was made but never started has nothing that could live on without its
     /// sandbox, and no runtime ends it.
     pub(crate) fn has_live_parts(&self) -> bool {

@@ -127,6 +127,9 @@ impl Worker {
         }
         // What is to be replaced must have ended before its successor starts.
         let is_done = self.kill_some(pod, plan, observed).await;
+        if is_done && plan.restart_all.is_some() && plan.kill.is_empty() {
+            self.publish(pod, &observed.without(&plan.remove), &plan.waiting, false);
+        }
         let is_done = is_done && self.resize_containers(pod, plan, observed).await;
         if !is_done || (plan.create_sandbox.is_none() && plan.start.is_empty()) {
             return is_done && (!is_resizing || self.finish_resize(pod));

@@ -101,6 +101,10 @@ fn known(input: &Input<'_>, kind: Kind, latest: &RuntimeContainer, status: &mut 
 
 fn unknown(input: &Input<'_>, container: &Container, status: &mut ContainerStatus) {
     if let Some(earlier) = earlier(input, &container.name) {
+        if input.restarts_all && earlier.state.as_ref().is_some_and(|it| it.waiting.is_none()) {
+            removed(&earlier, status);
+            return;
+        }
         let is_ended = earlier.state.as_ref().is_some_and(|it| it.terminated.is_some());
         if is_ended {
             // It ended, and was removed since.
@@ -118,6 +122,24 @@ fn unknown(input: &Input<'_>, container: &Container, status: &mut ContainerStatu
         PodExt::spec(input.pod).init_containers.as_ref().is_some_and(|it| !it.is_empty());
     let reason = if has_init { "PodInitializing" } else { "ContainerCreating" };
     hold(status, reason.to_owned(), None);
+}
+
+/// All of the pod's containers have been removed, to start anew. How each of them ended is not told.
+fn removed(earlier: &ContainerStatus, status: &mut ContainerStatus) {
+    let reason = Some("RestartingAllContainers".to_owned());
+    let message = Some("The container is removed because RestartAllContainers in place".to_owned());
+    status.restart_count = earlier.restart_count + 1;
+    status.last_state = Some(ContainerState {
+        terminated: Some(ContainerStateTerminated {
+            reason: reason.clone(),
+            message: message.clone(),
+            exit_code: 137,
+            ..ContainerStateTerminated::default()
+        }),
+        ..ContainerState::default()
+    });
+    let waiting = Some(ContainerStateWaiting { reason, message });
+    status.state = Some(ContainerState { waiting, ..ContainerState::default() });
 }
 
 /// The API says that it ran, and the runtime has never heard of it.

@@ -68,6 +68,7 @@ struct World {
     is_deleted: bool,
     /// Its volumes are not there.
     is_unprepared: bool,
+    restarts_all: bool,
     verdict: Option<Verdict>,
 }
 
@@ -117,7 +118,7 @@ impl World {
             host_ips: &["192.168.0.4".parse().unwrap()],
             messages: &BTreeMap::new(),
             is_prepared: !self.is_unprepared,
-            restarts_all: false,
+            restarts_all: self.restarts_all,
             resize: &ResizeState::default(),
             actuated: &Resources::new(),
             tells_stop_signals: false,
@@ -266,6 +267,24 @@ fn a_container_that_is_lost_is_counted_unless_its_pod_is_deleted() {
     assert!(ended.message.unwrap().ends_with(words));
     world.is_deleted = true;
     assert_eq!(lost(&world).restart_count, 0);
+}
+
+#[test]
+fn what_is_removed_to_start_anew_waits_for_that_and_is_counted_once() {
+    let mut world = World { policy: "Never", restarts_all: true, ..World::default() };
+    for before in [running(), exited(42)] {
+        let containers = vec![made("a", before)];
+        world.previous = World { policy: "Never", containers, ..World::default() }.status();
+        let told = |world: &World| world.status().container_statuses.unwrap().remove(0);
+        let status = told(&world);
+        assert_eq!(status.restart_count, 1);
+        let waiting = status.state.as_ref().unwrap().waiting.as_ref().unwrap();
+        assert_eq!(waiting.reason.as_deref(), Some("RestartingAllContainers"));
+        assert_eq!(status.last_state.as_ref().unwrap().terminated.as_ref().unwrap().exit_code, 137);
+        world.previous = world.status();
+        let again = told(&world);
+        assert_eq!((again.restart_count, again.last_state), (1, status.last_state));
+    }
 }
 
 #[test]
