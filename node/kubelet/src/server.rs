@@ -173,11 +173,16 @@ impl Server {
         metrics.add("kubelet_http_requests_total", &labels, 1.0);
         let _one = InFlight::of(metrics, labels);
         let started = Instant::now();
-        let response = match self.kind {
+        let is_head = request.method() == Method::HEAD;
+        let mut response = match self.kind {
             Kind::ReadWrite => self.answer(request).await,
             Kind::ReadOnly => self.answer_anybody(request).await,
         };
         metrics.observe("kubelet_http_requests_duration_seconds", &labels, started.elapsed());
+        if is_head {
+            // In HTTP/2 a body after it is a fault.
+            *response.body_mut() = transport::empty();
+        }
         response
     }
 
@@ -253,18 +258,17 @@ impl Server {
         parts: &[&str],
         query: Option<&str>,
     ) -> Option<Response<Body>> {
-        if method != Method::GET {
-            return None;
-        }
+        // What upstream's router does not know of is answered whatever the method.
+        let (is_get, is_reset) = (method == Method::GET, method == Method::DELETE);
         Some(match parts {
             ["healthz", ..] => self.health().answer(parts, query),
-            ["pods"] => self.pods(),
-            ["stats", "summary"] => self.summary(query).await,
+            ["pods"] if is_get => self.pods(),
+            ["stats", "summary"] if is_get => self.summary(query).await,
             ["metrics"] => self.metrics().await,
             ["metrics", "resource"] => self.metrics_resource().await,
             ["metrics", "cadvisor"] => self.metrics_cadvisor().await,
             ["metrics", "probes"] => self.metrics_probes(),
-            ["metrics", "slis"] => self.metrics_slis(),
+            ["metrics", "slis"] if !is_reset => self.metrics_slis(),
             _ => return None,
         })
     }
