@@ -3,7 +3,12 @@
 //! One connection per request: the peers here are AWS endpoints and kubelets, called seldom enough
 //! that a pool's stale connections would cost more than they save.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, Uri, header::HOST};
@@ -11,7 +16,10 @@ use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
 use tokio_rustls::TlsConnector;
 
 use crate::{Body, BoxError, Place};
@@ -89,9 +97,9 @@ impl HttpClient {
         host: &str,
     ) -> Result<Response<Incoming>, SendError> {
         let is_tls = uri.scheme_str() == Some("https");
-        let address = self.address(uri, host, if is_tls { 443 } else { 80 }).await?;
+        let addresses = self.addresses(uri, host, if is_tls { 443 } else { 80 }).await?;
+        let (address, stream) = self.dial(host, &addresses).await?;
         let failed = |source| SendError::Connect { address, source };
-        let stream = self.place.connect(address, self.limit).await.map_err(failed)?;
         prepare(&mut request, uri);
         if !is_tls {
             return speak(stream, request, host).await;
@@ -105,20 +113,41 @@ impl HttpClient {
         speak(stream, request, host).await
     }
 
-    async fn address(
+    /// One address after the other, as a name may have some of a family that its server does not use.
+    /// Each has its share of the time that is left. If none answers, that of the first one is told.
+    async fn dial(
+        &self,
+        host: &str,
+        addresses: &[SocketAddr],
+    ) -> Result<(SocketAddr, TcpStream), SendError> {
+        let (began, mut failure) = (Instant::now(), None);
+        for (index, &address) in addresses.iter().enumerate() {
+            let left = self.limit.saturating_sub(began.elapsed());
+            let share = left / u32::try_from(addresses.len() - index).unwrap_or(u32::MAX);
+            match self.place.connect(address, share).await {
+                Ok(stream) => return Ok((address, stream)),
+                Err(source) => {
+                    failure.get_or_insert(SendError::Connect { address, source });
+                }
+            }
+        }
+        let source = io::Error::other("the name has no address");
+        Err(failure.unwrap_or(SendError::Resolve { host: host.to_owned(), source }))
+    }
+
+    async fn addresses(
         &self,
         uri: &Uri,
         host: &str,
         default_port: u16,
-    ) -> Result<SocketAddr, SendError> {
+    ) -> Result<Vec<SocketAddr>, SendError> {
         if let Some(address) = self.fixed {
-            return Ok(address);
+            return Ok(vec![address]);
         }
         let failed = |source| SendError::Resolve { host: host.to_owned(), source };
         let port = uri.port_u16().unwrap_or(default_port);
         let bare = host.trim_start_matches('[').trim_end_matches(']');
-        let mut found = tokio::net::lookup_host((bare, port)).await.map_err(failed)?;
-        found.next().ok_or_else(|| failed(io::Error::other("the name has no address")))
+        Ok(tokio::net::lookup_host((bare, port)).await.map_err(failed)?.collect())
     }
 }
 

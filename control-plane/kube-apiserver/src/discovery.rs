@@ -94,7 +94,8 @@ pub(crate) async fn answer(
 /// `GET`.
 fn is_got_only(catalog: &Catalog, parts: &[&str]) -> bool {
     match parts {
-        ["version"] | ["api"] | [".well-known" | "openid", ..] => true,
+        ["version"] | ["api"] => true,
+        [".well-known", "openid-configuration"] | ["openid", "v1", "jwks"] => true,
         ["api", version] => catalog.has_version("", version),
         ["apis", group, version] => {
             is_builtin(catalog, group) && catalog.has_version(group, version)

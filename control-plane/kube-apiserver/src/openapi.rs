@@ -142,7 +142,9 @@ fn hash(catalog: &Catalog, group: &str, version: &str) -> String {
         .of_version(group, version)
         .filter_map(|it| {
             let custom = it.custom.as_ref()?;
-            Some(format!("{}{}{:?}", it.kind, custom.schema, custom.selectable))
+            let names = [&it.kind, &it.plural, &it.list_kind()].map(|it| format!("{it} "));
+            let (shape, fields) = ((it.namespaced, &it.subresources), &custom.selectable);
+            Some(format!("{}{shape:?}{fields:?}{}", names.concat(), custom.schema))
         })
         .collect();
     if custom.is_empty() {

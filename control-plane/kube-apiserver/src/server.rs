@@ -453,9 +453,16 @@ impl Server {
             turn: None,
             deletion: Value::Null,
         };
-        admission::connect(&mut call, options).await?;
-        let request = Request::from_parts(call.head, body);
-        let mut response = call.server.proxy.connect(&call.user, &call.info, request).await?;
+        let admitted = admission::connect(&mut call, options).await;
+        let answer = match admitted {
+            Ok(()) => {
+                let request = Request::from_parts(call.head, body);
+                call.server.proxy.connect(&call.user, &call.info, request).await
+            }
+            Err(refused) => Err(refused),
+        };
+        let mut response =
+            answer.map_err(|refused| Status { warnings: call.warnings.clone(), ..refused })?;
         render::warn(&mut response, &call.warnings);
         Ok(response)
     }

@@ -22,9 +22,9 @@ const KIND: &str = "AdmissionConfiguration";
 /// Why a file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum AdmissionConfigError {
-    #[error("unable to read admission control configuration from \"{}\" [{source}]", path.display())]
+    #[error("unable to read admission control configuration from \"{}\"", path.display())]
     Unreadable { path: PathBuf, source: io::Error },
-    #[error("couldn't open admission plugin configuration {}: {source}", path.display())]
+    #[error("couldn't open admission plugin configuration {}", path.display())]
     NoPluginFile { path: PathBuf, source: io::Error },
     #[error("the admission control configuration cannot be read: {reason}")]
     Malformed { reason: String },
@@ -34,7 +34,7 @@ pub(super) enum AdmissionConfigError {
         "the admission plug-in {name} takes no configuration here, only PodSecurity does; leave it out of the file"
     )]
     NotConfigurable { name: String },
-    #[error("the configuration of PodSecurity cannot be used: {0}")]
+    #[error("the configuration of PodSecurity cannot be used")]
     PodSecurity(#[from] PodSecurityError),
 }
 
@@ -98,8 +98,22 @@ pub(super) fn read(path: &Path) -> Result<PodSecurity, AdmissionConfigError> {
 }
 
 fn yaml(text: &str) -> Result<Value, AdmissionConfigError> {
-    serde_saphyr::from_str(text)
-        .map_err(|error| AdmissionConfigError::Malformed { reason: error.to_string() })
+    let mut read = serde_saphyr::from_str(text)
+        .map_err(|error| AdmissionConfigError::Malformed { reason: error.to_string() })?;
+    drop_nulls(&mut read);
+    Ok(read)
+}
+
+/// A field without a value (`usernames:`) is as if it were not there.
+fn drop_nulls(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|_, it| !it.is_null());
+            fields.values_mut().for_each(drop_nulls);
+        }
+        Value::Array(all) => all.iter_mut().for_each(drop_nulls),
+        _ => {}
+    }
 }
 
 #[cfg(test)]
@@ -130,6 +144,8 @@ mod tests {
         assert!(format!("{:?}", of(&inline, &[]).unwrap()).contains("system:serviceaccount:a:b"));
         assert!(format!("{:?}", of(beside, &files).unwrap()).contains("system:serviceaccount:a:b"));
         assert!(!format!("{:?}", of(none, &files).unwrap()).contains("system:serviceaccount"));
+        let blank = POD_SECURITY.replace("exemptions: {", "defaults:\nexemptions: {namespaces: , ");
+        assert!(of(beside, &[("pods.yaml", &blank)]).is_ok());
         let missing = of(beside, &[]).unwrap_err();
         assert!(missing.starts_with("couldn't open admission plugin configuration"), "{missing}");
     }
@@ -140,10 +156,6 @@ mod tests {
         let refused = of(limits, &[]).unwrap_err();
         assert!(refused.starts_with("the admission plug-in EventRateLimit takes no"), "{refused}");
         let odd = "- {name: PodSecurity, configuration: {kind: Odd, apiVersion: v1}}\n";
-        assert_eq!(
-            of(odd, &[]).unwrap_err(),
-            "the configuration of PodSecurity cannot be used: no kind \"Odd\" is registered for \
-             version \"v1\""
-        );
+        assert_eq!(of(odd, &[]).unwrap_err(), "the configuration of PodSecurity cannot be used");
     }
 }

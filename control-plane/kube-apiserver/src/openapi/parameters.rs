@@ -8,25 +8,37 @@ use serde_json::{Map, Value, json};
 
 use super::paths::Version;
 
+const UNREADABLE: &str = "ignoreStoreReadErrorWithClusterBreakingPotential";
+
 /// In the query: name, type, and what it is for.
-const QUERY: [(&str, &str, &str); 18] = [
+const QUERY: [(&str, &str, &str); 28] = [
     ("allowWatchBookmarks", "boolean", "Asks a watch for events of type BOOKMARK."),
+    ("container", "string", "Whose log it is; a pod of one container has one."),
     ("continue", "string", "The token of the list before, whose next page is asked for."),
     ("dryRun", "string", "`All`: the write is tried and not kept."),
     ("fieldManager", "string", "The name of who changes fields; applies need one."),
     ("fieldSelector", "string", "Only objects with these values of fields."),
     ("fieldValidation", "string", "What unknown and duplicate fields do: Ignore, Warn or Strict."),
+    ("follow", "boolean", "Goes on with what is written from now on."),
     ("force", "boolean", "An apply takes fields over from other managers."),
     ("gracePeriodSeconds", "integer", "Seconds before the object is gone; 0 is at once."),
+    (UNREADABLE, "boolean", "What cannot be read from the store is deleted nevertheless."),
+    ("insecureSkipTLSVerifyBackend", "boolean", "The node's certificate is not looked at."),
     ("labelSelector", "string", "Only objects with these labels."),
     ("limit", "integer", "The longest list to answer with; a token leads to the next page."),
+    ("limitBytes", "integer", "The longest log to answer with."),
     ("orphanDependents", "boolean", "Deprecated: use propagationPolicy."),
     ("pretty", "string", "If 'true', the answer is laid out for people."),
+    ("previous", "boolean", "The log of the container before this one."),
     ("propagationPolicy", "string", "What of dependents: Orphan, Background or Foreground."),
     ("resourceVersion", "string", "The version that the answer is of, or not older than."),
     ("resourceVersionMatch", "string", "How resourceVersion is meant: Exact or NotOlderThan."),
     ("sendInitialEvents", "boolean", "Whether a watch begins with what is there."),
+    ("sinceSeconds", "integer", "Only what was written in the last seconds."),
+    ("stream", "string", "All, Stdout or Stderr."),
+    ("tailLines", "integer", "Only so many lines from the end."),
     ("timeoutSeconds", "integer", "How long a list or watch may take."),
+    ("timestamps", "boolean", "Each line begins with its time."),
     ("watch", "boolean", "Asks for a stream of changes instead of a list."),
 ];
 
@@ -45,12 +57,24 @@ pub(super) const LIST: &[&str] = &[
 pub(super) const WRITE: &[&str] = &["dryRun", "fieldManager", "fieldValidation"];
 pub(super) const PATCH: &[&str] = &["dryRun", "fieldManager", "fieldValidation", "force"];
 pub(super) const DELETE: &[&str] =
-    &["dryRun", "gracePeriodSeconds", "orphanDependents", "propagationPolicy"];
+    &["dryRun", "gracePeriodSeconds", UNREADABLE, "orphanDependents", "propagationPolicy"];
+pub(super) const LOG: &[&str] = &[
+    "container",
+    "follow",
+    "insecureSkipTLSVerifyBackend",
+    "limitBytes",
+    "previous",
+    "sinceSeconds",
+    "stream",
+    "tailLines",
+    "timestamps",
+];
 pub(super) const COLLECTION: &[&str] = &[
     "continue",
     "dryRun",
     "fieldSelector",
     "gracePeriodSeconds",
+    UNREADABLE,
     "labelSelector",
     "limit",
     "orphanDependents",

@@ -1,10 +1,12 @@
 //! The paths of the documents, with their operations: what clients look for in them, and generators
 //! make calls of.
 //!
-//! Deviation: paths of streams into pods, of proxies and of the deprecated `/watch/`, and documents of
-//! groups (`/apis/apps/`) are not told of; descriptions are shorter than upstream's.
+//! Deviation: paths of streams into pods, of proxies and of the deprecated `/watch/`, documents of groups
+//! (`/apis/apps/`) and what is no resource (`/version`, `/logs`, OpenID's) are not told of; descriptions are
+//! shorter than upstream's.
 //!
-//! Upstream: k8s.io/apiserver/pkg/endpoints/installer.go.
+//! Upstream: k8s.io/apiserver/pkg/endpoints/installer.go; for custom resources `buildRoute` in
+//! k8s.io/apiextensions-apiserver/pkg/controller/openapi/builder.
 
 use serde_json::{Map, Value, json};
 
@@ -130,7 +132,6 @@ impl Writer<'_> {
             other => other,
         };
         let exchange = self.exchange(verb, part);
-        let is_patch = verb == "patch";
         let mut operation = json!({
             "operationId": self.id(verb, part), "tags": [self.tag()],
             "x-kubernetes-action": action, "x-kubernetes-group-version-kind": self.kind(part),
@@ -141,8 +142,7 @@ impl Writer<'_> {
         let is_list = verb == "list";
         match self.version {
             Version::Second => {
-                let taken = if is_patch { self.patches() } else { vec!["*/*"] };
-                operation["consumes"] = json!(taken);
+                operation["consumes"] = json!(self.consumes(verb));
                 operation["produces"] = json!(self.produces(&exchange, is_list));
                 if let Some(schema) = &exchange.body {
                     let mut body = json!({
@@ -156,8 +156,8 @@ impl Writer<'_> {
             }
             Version::Third => {
                 if let Some(schema) = &exchange.body {
-                    let taken = if is_patch { self.patches() } else { vec!["*/*"] };
-                    operation["requestBody"] = json!({ "content": self.content(&taken, schema) });
+                    let content = self.content(&self.consumes(verb), schema);
+                    operation["requestBody"] = json!({ "content": content });
                     if is_required(verb) {
                         operation["requestBody"]["required"] = true.into();
                     }
@@ -176,20 +176,26 @@ impl Writer<'_> {
         };
         let (status, options) = (format!("{META}.Status"), format!("{META}.DeleteOptions"));
         let own = own.to_owned();
+        let is_custom = self.resource.custom.is_some();
         let (parameters, body, codes, answer): (_, _, &[&str], _) = match verb {
             "list" => (parameters::LIST, None, &["200"], format!("{}List", self.schema)),
             "create" => (parameters::WRITE, Some(own.clone()), &["200", "201", "202"], own),
             "update" => (parameters::WRITE, Some(own.clone()), &["200", "201"], own),
-            "patch" => (parameters::PATCH, Some(format!("{META}.Patch")), &["200", "201"], own),
+            "patch" => {
+                let codes: &[&str] = if is_custom { &["200"] } else { &["200", "201"] };
+                (parameters::PATCH, Some(format!("{META}.Patch")), codes, own)
+            }
             "delete" => {
                 let answer = if self.resource.returns_deleted { own } else { status };
                 (parameters::DELETE, Some(options), &["200", "202"], answer)
             }
+            "deletecollection" if is_custom => (parameters::LIST, None, &["200"], status),
             "deletecollection" => (parameters::COLLECTION, Some(options), &["200"], status),
+            _ if is_custom => (&["resourceVersion"], None, &["200"], own),
+            _ if is_log(part) => (parameters::LOG, None, &["200"], own),
             _ => (&[][..], None, &["200"], own),
         };
-        let is_text = matches!(part, Part::Subresource("log"));
-        Exchange { parameters, body, codes, answer: (!is_text).then_some(answer) }
+        Exchange { parameters, body, codes, answer: (!is_log(part)).then_some(answer) }
     }
 
     fn responses(&self, exchange: &Exchange, is_list: bool) -> Value {
@@ -226,15 +232,23 @@ impl Writer<'_> {
         media.iter().map(|it| ((*it).to_owned(), entry.clone())).collect::<Map<_, _>>().into()
     }
 
-    /// Custom resources have no messages.
     fn produces(&self, exchange: &Exchange, is_list: bool) -> Vec<&'static str> {
         if exchange.answer.is_none() {
             return vec!["text/plain"];
         }
+        if self.resource.custom.is_some() {
+            return vec![JSON, YAML];
+        }
         let streams = if is_list { &STREAMS[..] } else { &[] };
-        let all = [JSON, YAML, PROTOBUF].into_iter().chain(streams.iter().copied());
-        let is_custom = self.resource.custom.is_some();
-        all.filter(|it| !(is_custom && it.starts_with(PROTOBUF))).collect()
+        [JSON, YAML, PROTOBUF].into_iter().chain(streams.iter().copied()).collect()
+    }
+
+    fn consumes(&self, verb: &str) -> Vec<&'static str> {
+        match self.resource.custom {
+            _ if verb == "patch" => self.patches(),
+            Some(_) => vec![JSON, YAML],
+            None => vec!["*/*"],
+        }
     }
 
     fn patches(&self) -> Vec<&'static str> {
@@ -260,7 +274,7 @@ impl Writer<'_> {
     fn group(&self) -> String {
         match self.resource.group.trim_end_matches(".k8s.io") {
             "" => "Core".to_owned(),
-            group => group.split('.').map(capitalized).collect(),
+            group => group.split(['.', '-']).map(capitalized).collect(),
         }
     }
 
@@ -294,6 +308,10 @@ impl Writer<'_> {
             }
         }
     }
+}
+
+fn is_log(part: Part<'_>) -> bool {
+    matches!(part, Part::Subresource("log"))
 }
 
 fn is_required(verb: &str) -> bool {

@@ -3,7 +3,7 @@
 //!
 //! Upstream: `VerifyHostname` and `HostnameError` of Go's crypto/x509.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, net::IpAddr, sync::Arc};
 
 use jiff::Timestamp;
 use rustls::{
@@ -104,9 +104,11 @@ fn date(time: UnixTime) -> String {
 
 /// Which names it has instead. `presented` are those of both kinds, with their kinds.
 fn other_name(expected: &ServerName<'_>, presented: &[String]) -> String {
-    let of = |kind: &str| -> Vec<&str> {
+    let of = |kind: &str| -> Vec<String> {
         let own = presented.iter().filter_map(|it| it.strip_prefix(kind)?.strip_suffix(')'));
-        own.map(|it| it.trim_matches('"')).collect()
+        // An address comes in another form than Go's (`0::1`).
+        let plain = |it: &str| it.parse().map_or(it.to_owned(), |it: IpAddr| it.to_string());
+        own.map(|it| plain(it.trim_matches('"'))).collect()
     };
     let wanted = expected.to_str();
     let (valid, unit) = match expected {
@@ -147,6 +149,8 @@ mod tests {
         let both = ["DnsName(\"a.b\")", "IpAddress(10.0.0.1)", "DnsName(\"*.c\")"];
         assert_eq!(named("x.y", &both), "certificate is valid for a.b, *.c, not x.y");
         assert_eq!(named("10.0.0.2", &both), "certificate is valid for 10.0.0.1, not 10.0.0.2");
+        let six = named("::2", &["IpAddress(0::1)"]);
+        assert_eq!(six, "certificate is valid for ::1, not ::2");
         assert_eq!(
             named("x.y", &both[1..2]),
             "certificate is not valid for any names, but wanted to match x.y"

@@ -41,11 +41,11 @@ enum Verdict {
 pub(crate) async fn evict(call: &mut Call) -> Result<Answer, Status> {
     let media = call.header(http::header::CONTENT_TYPE).to_owned();
     let mut eviction = decode::body(&media, &call.body)?.value;
-    admission::admit(call, Operation::Create, None, &mut eviction).await?;
     let name = call.name().to_owned();
     if meta(&eviction, "name") != name {
         return Err(Status::bad_request("name in URL does not match name in Eviction object"));
     }
+    admission::admit(call, Operation::Create, None, &mut eviction).await?;
     let mut options = Options::of(&eviction["deleteOptions"])?;
     options.is_dry_run |= write::is_dry_run(call);
     options.is_admitted = true;
@@ -59,6 +59,7 @@ pub(crate) async fn evict(call: &mut Call) -> Result<Answer, Status> {
             evict_available(call, &pod, &options).await?;
             return Ok(super::success(StatusCode::CREATED));
         }
+        // A pending one is not, as long as it is that.
         let seen = if is_ended { options.clone() } else { as_seen(&options, &pod) };
         match remove(call, &name, seen).await {
             // It has become another meanwhile: whether a budget is to be asked is asked again.
@@ -97,8 +98,7 @@ async fn remove(call: &mut Call, name: &str, mut options: Options) -> Result<(),
     delete::delete_one(call, name, &options).await.map(|_| ())
 }
 
-/// Finished and going pods are not available to anyone, so no budget is touched; nor are pending
-/// ones, as long as they are.
+/// Finished and going pods are not available to anyone, so no budget is touched.
 fn is_ended(pod: &Value) -> bool {
     matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"))
         || !meta(pod, "deletionTimestamp").is_empty()

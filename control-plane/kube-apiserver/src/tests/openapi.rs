@@ -184,7 +184,8 @@ async fn an_operation_tells_what_it_takes_as_upstreams_does() {
     let list = "namespace pretty allowWatchBookmarks continue fieldSelector labelSelector limit \
                 resourceVersion resourceVersionMatch sendInitialEvents timeoutSeconds watch";
     let write = "dryRun fieldManager fieldValidation";
-    let delete = "dryRun gracePeriodSeconds orphanDependents propagationPolicy";
+    let delete = "dryRun gracePeriodSeconds ignoreStoreReadErrorWithClusterBreakingPotential \
+                  orphanDependents propagationPolicy";
     let (one, status) = (format!("{pods}/{{name}}"), format!("{pods}/{{name}}/status"));
     for (document, body) in [(&second, "body "), (&third, "")] {
         assert_eq!(parameters(document, pods, "get"), list);
@@ -210,6 +211,46 @@ async fn an_operation_tells_what_it_takes_as_upstreams_does() {
     let widgets = "/apis/example.com/v1/namespaces/{namespace}/widgets/{name}";
     let taken = &second["paths"][widgets]["patch"]["consumes"];
     assert_eq!(taken.as_array().map(Vec::len), Some(3), "no strategic merge: {taken}");
+    let taken = &second["paths"][widgets]["put"]["consumes"];
+    assert_eq!(*taken, json!(["application/json", "application/yaml"]));
+    assert_eq!(parameters(&second, widgets, "get"), "name namespace pretty resourceVersion");
+    let log = parameters(&second, &format!("{one}/log"), "get");
+    assert!(log.contains("container follow") && log.ends_with("tailLines timestamps"), "{log}");
+}
+
+#[tokio::test]
+async fn a_document_of_custom_resources_has_another_name_when_their_paths_change() {
+    let cluster = Cluster::start().await;
+    define(&cluster).await;
+    let named = async || {
+        let index = cluster.get("/openapi/v3").await;
+        index["paths"]["apis/example.com/v1"]["serverRelativeURL"].clone()
+    };
+    let before = named().await;
+    let path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/widgets.example.com";
+    let more = json!([{"op": "add", "path": "/spec/versions/0/subresources/scale", "value":
+        {"specReplicasPath": ".spec.replicas", "statusReplicasPath": ".status.replicas"}}]);
+    let (code, said) = cluster.patch(path, "json-patch+json", more).await;
+    assert_eq!(code, 200, "{said}");
+    assert_ne!(named().await, before);
+}
+
+#[tokio::test]
+async fn calls_are_named_without_what_names_cannot_have() {
+    let cluster = Cluster::start().await;
+    let definition = json!({"metadata": {"name": "things.cert-maker.io"}, "spec": {
+        "group": "cert-maker.io", "scope": "Namespaced",
+        "names": {"plural": "things", "kind": "Thing"},
+        "versions": [{"name": "v1", "served": true, "storage": true,
+            "schema": {"openAPIV3Schema": {"type": "object"}}}],
+    }});
+    let path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+    assert_eq!(cluster.post(path, definition).await.0, 201);
+    let document = cluster.get("/openapi/v3/apis/cert-maker.io/v1").await;
+    let get = "/apis/cert-maker.io/v1/namespaces/{namespace}/things/{name}";
+    let get = &document["paths"][get]["get"];
+    assert_eq!(get["operationId"], "readCertMakerIoV1NamespacedThing");
+    assert_eq!(get["tags"], json!(["certMakerIo_v1"]));
 }
 
 fn without_newer(schema: &mut Value) {

@@ -30,6 +30,34 @@ async fn bad_bodies_get_the_codes_of_upstream() {
     }
 }
 
+fn serve(cluster: &Cluster) -> (String, Scope) {
+    let listener = transport::Place::Here.listen(([127, 0, 0, 1], 0).into()).unwrap();
+    let url = format!("http://{}{MAPS}", listener.local_addr().unwrap());
+    let scope = Scope::new();
+    let service = cluster.api.service_as(UserInfo::master("admin"));
+    drop(scope.spawn("server", transport::serve(listener, None, service, scope.clone())));
+    (url, scope)
+}
+
+/// In HTTP/2 a body after the answer's head is a fault of the stream.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_has_its_answer_over_both_versions_of_http() {
+    if std::process::Command::new("curl").arg("--version").output().is_err() {
+        eprintln!("not run: there is no curl");
+        return;
+    }
+    let cluster = Cluster::start().await;
+    let (url, _scope) = serve(&cluster);
+    for version in ["--http1.1", "--http2-prior-knowledge"] {
+        let mut curl = tokio::process::Command::new("curl");
+        let output = curl.args(["-sSI", "--max-time", "20", version, &url]).output().await.unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{version}: {errors}");
+        let head = String::from_utf8_lossy(&output.stdout);
+        assert!(head.lines().next().unwrap().contains(" 405"), "{version}: {head}");
+    }
+}
+
 /// Served for real, by the client that shows a reset as "error 92".
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_that_is_too_long_gets_its_answer_over_both_versions_of_http() {
@@ -38,11 +66,7 @@ async fn a_body_that_is_too_long_gets_its_answer_over_both_versions_of_http() {
         return;
     }
     let cluster = Cluster::start().await;
-    let listener = transport::Place::Here.listen(([127, 0, 0, 1], 0).into()).unwrap();
-    let url = format!("http://{}{MAPS}", listener.local_addr().unwrap());
-    let scope = Scope::new();
-    let service = cluster.api.service_as(UserInfo::master("admin"));
-    drop(scope.spawn("server", transport::serve(listener, None, service, scope.clone())));
+    let (url, _scope) = serve(&cluster);
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("body");
     std::fs::write(&file, vec![b'x'; 4 * BODY_LIMIT]).unwrap();

@@ -130,7 +130,10 @@ impl Exemptions {
     fn check(&self, faults: &mut Vec<FieldError>) {
         named(faults, "namespaces", &self.namespaces, validation::namespace_name);
         named(faults, "runtimeClasses", &self.runtime_classes, validation::object_name);
-        named(faults, "usernames", &self.usernames, |_| Vec::new());
+        named(faults, "usernames", &self.usernames, |it| {
+            let wrong = it.is_empty().then(|| "username must not be empty".to_owned());
+            wrong.into_iter().collect()
+        });
     }
 }
 
@@ -146,8 +149,6 @@ fn named(
         let wrong = wrong(name);
         if !wrong.is_empty() {
             faults.push(FieldError::invalid(field, name.as_str(), wrong.join(", ")));
-        } else if name.is_empty() {
-            faults.push(FieldError::required(field, ""));
         } else if !seen.insert(name) {
             faults.push(FieldError::duplicate(field, name.as_str()));
         }
@@ -204,7 +205,8 @@ mod tests {
                 "exemptions": {"usernames": ["", "u", "u"], "namespaces": ["a", "a"]}})),
             "PodSecurity invalid: [defaults.warn-version: Invalid value: \"1.30\": must be \
              \"latest\" or \"v1.x\", exemptions.namespaces[1]: Duplicate value: \"a\", \
-             exemptions.usernames[0]: Required value, exemptions.usernames[2]: Duplicate value: \
+             exemptions.usernames[0]: Invalid value: \"\": username must not be empty, \
+             exemptions.usernames[2]: Duplicate value: \
              \"u\"]"
         );
         let bad = of(json!({"exemptions": {"runtimeClasses": ["A_b"]}}));
