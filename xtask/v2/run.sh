@@ -9,7 +9,7 @@
 # session of it. Fails when something in it fails. Needs root, debootstrap and qemu-system-x86; with
 # hardware virtualization it takes minutes, without it an hour.
 #
-# Environment: CACHE (the image, 1.5 GiB), V2_CPUS (2), V2_MEMORY (6G), V2_LIMIT (seconds).
+# Environment: MIRROR (of Debian; that of this machine, if it has one), CACHE (the image, 1.5 GiB), V2_CPUS (2), V2_MEMORY (6G), V2_LIMIT (seconds).
 set -euo pipefail
 
 here=$(dirname "$(readlink -f "$0")")
@@ -24,7 +24,8 @@ packages+=,linux-image-amd64,openssl,strace
 
 make_image() {
   local root=$vm/root swap=$vm/root/swapfile mirror
-  mirror=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' | head -1)
+  mirror=${MIRROR:-$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' 'Origin: Debian' | head -1)}
+  [ "$mirror" ] || { echo "this machine has no Debian mirror among its sources: name one, MIRROR=http://…" >&2; return 1; }
   rm -rf --one-file-system "$root"
   mkdir -p "$root"
   debootstrap --variant=minbase --include="$packages" bookworm "$root" "$mirror" \

@@ -91,6 +91,8 @@ struct Query {
     attach_flags: u32,
     ids: u64,
     count: u32,
+    /// An older kernel, which knows no more fields, wants to see zeros.
+    rest: u32,
 }
 
 impl Cgroup {
@@ -110,8 +112,12 @@ impl Cgroup {
         else {
             return Ok(false);
         };
-        let Ok(program) = load() else { return Ok(false) };
         let folder = hierarchy.folder(self.path());
+        let program = match load() {
+            Ok(program) => program,
+            Err(error) if is_refusal(&error) => return Ok(false),
+            Err(error) => return Err(failed("load a program for", &folder)(error)),
+        };
         attach(&folder, &program).map_err(failed("attach a program to", &folder))?;
         Ok(true)
     }
@@ -124,6 +130,11 @@ impl Layout {
         self.hierarchy("devices").is_some()
             || self.hierarchies.iter().any(|it| it.version == Version::V2) && load().is_ok()
     }
+}
+
+/// Root may load no program, or the kernel has none for this.
+fn is_refusal(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EPERM | libc::ENOSYS | libc::EINVAL))
 }
 
 #[expect(unsafe_code, reason = "the kernel gives a descriptor")]
@@ -146,7 +157,8 @@ fn attach(folder: &Path, program: &OwnedFd) -> io::Result<()> {
     let number = |fd: i32| u32::try_from(fd).map_err(io::Error::other);
     let (cgroup, program) = (number(cgroup.as_raw_fd())?, number(program.as_raw_fd())?);
     let kind = ATTACH_TYPE_CGROUP_DEVICE;
-    let mut query = Query { cgroup, kind, query_flags: 0, attach_flags: 0, ids: 0, count: 0 };
+    let mut query =
+        Query { cgroup, kind, query_flags: 0, attach_flags: 0, ids: 0, count: 0, rest: 0 };
     bpf(PROG_QUERY, &mut query)?;
     if query.count == 0 {
         bpf(PROG_ATTACH, &mut Attach { cgroup, program, kind, flags: ALLOW_MULTI })?;

@@ -62,9 +62,16 @@ pub(crate) async fn run(
     }
     if let Some(get) = &hook.http_get {
         let ip = pod_ip(context, pod, id).await;
-        let asked = match http::get(pod, container, get, ip, LIMIT, AGENT).await {
+        let ask = async |get: &HTTPGetAction| {
+            match http::get(pod, container, get, ip, LIMIT, AGENT).await {
+                // Nobody looks at the body.
+                Ok(_) | Err(GetError::Unread(_)) => Ok(()),
+                Err(error) => Err(error),
+            }
+        };
+        let asked = match ask(get).await {
             Err(GetError::Plain { host, text }) => {
-                let plain = http::get(pod, container, &without_tls(get), ip, LIMIT, AGENT).await;
+                let plain = ask(&without_tls(get)).await;
                 if plain.is_ok() {
                     tell_fallback(context, pod, &host);
                 }
@@ -75,7 +82,7 @@ pub(crate) async fn run(
         let (container, pod) = name();
         let path = get.path.clone().unwrap_or_default();
         let failed = |error| HookError::Http { path, container, pod, error };
-        return asked.map(drop).map_err(failed);
+        return asked.map_err(failed);
     }
     if let Some(sleep) = &hook.sleep {
         let seconds = u64::try_from(sleep.seconds).unwrap_or(0);

@@ -9,7 +9,7 @@
 //!
 //! Upstream: `pkg/kubelet/util/manager` (`watch_based_manager.go`).
 //!
-//! **Invariant:** nothing is listed: the node's identity may read only what its pods refer to.
+//! **Invariant:** nothing is listed but by its name: the node's identity may read only what its pods refer to.
 
 mod awaited;
 

@@ -21,7 +21,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::Time,
 };
 
-pub(crate) use self::phase::Phase;
+pub(crate) use self::{conditions::is_restarting, phase::Phase};
 use crate::{
     allocation::{ResizeState, Resources, WHOLE},
     observed::RuntimePod,

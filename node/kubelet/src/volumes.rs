@@ -181,27 +181,31 @@ impl Volumes {
             async move { (volume, self.mount_in_time(pod, volume, facts, used).await) }
         });
         let mut made = self.made.lock().get(&uid).cloned().unwrap_or_default();
-        let (mut mounted, mut errors, mut failed) = (Mounted::default(), Vec::new(), Vec::new());
+        let (mut mounted, mut errors, mut is_whole) = (Mounted::default(), Vec::new(), true);
         for (volume, result) in futures::future::join_all(making).await {
             match result {
                 Ok(it) => {
                     mounted.add(&volume.name, &it);
                     made.insert(volume.name.clone(), it);
                 }
-                Err(error) => {
-                    errors.extend(error);
-                    failed.push(&volume.name);
-                }
+                Err(error) => match made.get(&volume.name) {
+                    // What the pod has it keeps: its containers do not wait for another try.
+                    Some(it) if !error.as_ref().is_some_and(MountError::is_final) => {
+                        let refresh_at = Some(self.clock.now() + self.refresh);
+                        let stale = error.map(|it| (it.reason(), it.to_string()));
+                        mounted.add(&volume.name, &Made { refresh_at, stale, ..it.clone() });
+                    }
+                    _ => {
+                        errors.extend(error);
+                        is_whole = false;
+                    }
+                },
             }
         }
-        let missing = failed.iter().filter(|it| !made.contains_key(**it));
-        let missing: Vec<String> = missing.map(|it| (*it).clone()).collect();
         self.made.lock().insert(uid.clone(), made);
-        if failed.is_empty() {
-            self.operations.forget(&uid);
+        if is_whole {
             return Ok(mounted);
         }
-        errors.extend(self.operations.time_out(&uid, missing));
         let again = self.operations.again(&uid);
         Err(Unmounted { again: again.filter(|_| errors.iter().all(MountError::is_paced)), errors })
     }
@@ -215,14 +219,12 @@ impl Volumes {
         used: &Used,
     ) -> Result<Made, Option<MountError>> {
         let uid = pod.uid();
-        if self.operations.is_held(&uid, &volume.name) {
-            return Err(None);
-        }
+        let begun = self.operations.begin(&uid, &volume.name).ok_or(None)?;
         let made = self.mount_one(pod, volume, facts, used).await;
         match &made {
             Ok(_) => self.operations.done(&uid, &volume.name),
             Err(error) if error.is_paced() => {
-                self.operations.failed(&uid, &volume.name);
+                self.operations.failed(&uid, &volume.name, begun);
                 for (kind, name) in objects::of_volume(volume) {
                     self.objects.await_change((kind, pod.namespace().to_owned(), name));
                 }

@@ -159,7 +159,8 @@ fn join_cgroup(spec: &HostSpec) -> Result<Vec<OwnedFd>, CgroupError> {
     if usize::try_from(spec.vcpus).unwrap_or(usize::MAX) < machine {
         cgroup.set_cpu_limit(spec.vcpus)?;
     }
-    if !cgroup.deny_devices_of_machine()? {
+    // In the group around it too: what an instance sees as its root, its own root can change.
+    if !around.deny_devices_of_machine()? || !cgroup.deny_devices_of_machine()? {
         tracing::warn!(
             instance = spec.instance_id,
             "root may load no eBPF program, which would deny the machine's devices"

@@ -318,7 +318,7 @@ async fn look_around(hosts: &Hosts, id: &str) -> Outcome {
                   test -e /work || echo hidden; ls /dev/vda /dev/sda 2>/dev/null; \
                   echo said-in-the-instance > /dev/kmsg; \
                   dmesg | grep -q . || echo no log of the machine; mknod /root/k c 1 11; \
-                  { head -c 1 /root/k > /dev/null 2>&1 || echo nor by another name; }; \
+                  { sh -c \"true < /root/k\" 2>/dev/null || echo nor by another name; }; \
                   grep -sq Y /sys/module/apparmor/parameters/enabled || echo unarmoured; \
                   mknod /root/disk b $(sed -n '3s/ *\\([0-9]*\\) *\\([0-9]*\\) .*/\\1 \\2/p' /proc/partitions) && \
                   { head -c 1 /root/disk > /dev/null 2>&1 || echo no disk; }; \

@@ -5,8 +5,11 @@
 //! one, and nobody ends its shim. Or the shim comes up when the new containerd has already cleared its
 //! bundle away. Each costs the node some megabytes until the node goes.
 //!
+//! A stopped task that somebody made in CRI's namespace by hand (`ctr -n k8s.io`) looks the same, and its
+//! shim is ended too; its exit code is lost then.
+//!
 //! **Invariant:** what is ended is a shim of this runtime (its socket, CRI's namespace, the same PID and
-//! mount namespaces) that has had no process and a sandbox that CRI does not know for all of ten minutes.
+//! mount namespaces) that has had no process and a sandbox that CRI does not know at each look for ten minutes.
 //! A sandbox that lives has a process, which is its shim's child; one that is being made has one long
 //! before, or its call has been given up; and IDs are never used twice.
 //!

@@ -19,7 +19,7 @@ use super::{Data, Key, ObjectKind, Objects, Reference, config_map_data, secret_d
 const KEPT: Duration = Duration::from_secs(130);
 /// After a watch that failed.
 const PAUSE: Duration = Duration::from_secs(5);
-/// What nobody takes notice of for now is found when it is tried again.
+/// Each is a connection. What is not watched is found when it is tried again.
 const MOST: usize = 256;
 
 pub(super) struct Awaited {
@@ -50,7 +50,12 @@ impl Objects {
             tokio::select! {
                 key = receiver.recv() => {
                     let Some(key) = key else { return };
-                    if asked.insert(key.clone(), Instant::now()).is_none() {
+                    let is_new = !asked.contains_key(&key);
+                    if is_new && watches.len() >= MOST {
+                        continue;
+                    }
+                    asked.insert(key.clone(), Instant::now());
+                    if is_new {
                         watches.push(self.watch(key));
                     }
                 }
@@ -102,7 +107,10 @@ impl Objects {
                 return false;
             };
             let version = version.map(|it| Arc::new(data(it)));
-            if self.last.lock().get(key).cloned().flatten() != version {
+            let mut last = self.last.lock();
+            if last.get(key).cloned().flatten() != version {
+                // An immutable one is another one now, which nobody reads by himself.
+                last.insert(key.clone(), version);
                 return true;
             }
         }

@@ -130,8 +130,7 @@ async fn in_turn(
     }
     // Whoever has no turn in time goes together with the others.
     drop(tokio::time::timeout(grace.saturating_sub(started.elapsed()), turn).await);
-    let least = if grace.is_zero() { Duration::ZERO } else { LEAST };
-    let left = grace.saturating_sub(started.elapsed()).max(least);
+    let left = grace.saturating_sub(started.elapsed()).max(LEAST);
     let stopped = stop_signal::stop(context, it, left).await;
     let step = begun.ended(Phase::Killed).of(&it.name).result("StopContainer", &stopped);
     context.timelines.add(&pod.uid(), step);

@@ -455,6 +455,11 @@ impl Worker {
         Ok(observed)
     }
 
+    /// A kubelet before this one has removed all containers, to start them anew, and told no more of it.
+    fn is_restarting(&self, observed: &RuntimePod, previous: &PodStatus) -> bool {
+        observed.containers.is_empty() && status::is_restarting(previous)
+    }
+
     fn read_messages(&mut self, observed: &RuntimePod) {
         let pod = self.inbox.pod();
         self.messages.retain(|id, _| observed.containers.iter().any(|it| it.id == *id));
@@ -496,7 +501,7 @@ impl Worker {
             host_ips: &self.context.node_ips,
             messages: &self.messages,
             is_prepared: self.mounted.is_some(),
-            restarts_all: self.restarts_all,
+            restarts_all: self.restarts_all || self.is_restarting(observed, &previous),
             resize: &self.resize,
             actuated: &self.context.allocations.actuated(&uid),
             tells_stop_signals: stop_signal::is_on(&self.context.settings.config),

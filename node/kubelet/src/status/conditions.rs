@@ -59,7 +59,7 @@ pub(super) const OURS: [&str; 8] = [
     "PodScheduled",
     "PodResizePending",
     "PodResizeInProgress",
-    "AllContainersRestarting",
+    RESTARTING,
 ];
 
 /// Whether a kubelet has told of a pod how far it is; that it is scheduled, the scheduler tells.
@@ -80,9 +80,17 @@ fn disruption(input: &Input<'_>) -> Option<Draft> {
     Some(Draft { kind: "DisruptionTarget", is_true: true, reason, message: Some(message) })
 }
 
+/// Whether a kubelet has told that all of the pod's containers start anew, and nothing else since.
+pub(crate) fn is_restarting(status: &PodStatus) -> bool {
+    let mut all = status.conditions.iter().flatten();
+    all.any(|it| it.type_ == RESTARTING && it.status == "True")
+}
+
+const RESTARTING: &str = "AllContainersRestarting";
+
 /// Only of pods that have a rule for it.
 fn restarting(input: &Input<'_>, phase: Phase) -> Option<Draft> {
-    const KIND: &str = "AllContainersRestarting";
+    const KIND: &str = RESTARTING;
     let spec = PodExt::spec(input.pod);
     let mut all = spec.init_containers.iter().flatten().chain(&spec.containers);
     let has_rule = all.any(|it| {

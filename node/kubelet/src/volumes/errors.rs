@@ -65,12 +65,6 @@ pub(crate) enum MountError {
         #[source]
         source: MountVolumeError,
     },
-    /// It has been tried for two minutes.
-    #[error(
-        "Unable to attach or mount volumes: unmounted volumes=[{}], unattached volumes=[], failed to process volumes=[]: context deadline exceeded",
-        volumes.join(" ")
-    )]
-    TimedOut { volumes: Vec<String> },
 }
 
 impl MountError {
@@ -92,7 +86,7 @@ impl MountError {
     /// Whether the volume is tried again later and later. Whoever waits for a claim, or for an attachment,
     /// asks all the time.
     pub(super) fn is_paced(&self) -> bool {
-        matches!(self, Self::Step { .. } | Self::TimedOut { .. })
+        matches!(self, Self::Step { .. })
     }
 
     pub(super) fn process(volume: &Volume, error: impl ToString) -> Self {

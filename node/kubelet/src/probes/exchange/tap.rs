@@ -37,6 +37,8 @@ pub(super) struct Tap<I> {
     seen: Arc<Mutex<Seen>>,
     /// How much of what was held back has been given on.
     given: usize,
+    /// Of the read that gave the end of what is held back.
+    failure: Option<io::Error>,
 }
 
 impl<I: AsyncRead + Unpin> Tap<I> {
@@ -50,7 +52,7 @@ impl<I: AsyncRead + Unpin> Tap<I> {
 
     fn new(inner: I, mode: Mode) -> (Self, Arc<Mutex<Seen>>) {
         let seen = Arc::<Mutex<Seen>>::default();
-        (Self { inner, mode, seen: seen.clone(), given: 0 }, seen)
+        (Self { inner, mode, seen: seen.clone(), given: 0, failure: None }, seen)
     }
 
     /// Reads until the first line is there, or will not come.
@@ -63,9 +65,12 @@ impl<I: AsyncRead + Unpin> Tap<I> {
             let new = buffer.filled();
             seen.bytes.extend_from_slice(new);
             seen.has_ended = read.is_ok() && new.is_empty();
-            // What was read before an error comes first; the error comes again.
-            if seen.bytes.is_empty() {
-                read?;
+            if let Err(error) = read {
+                // What was read before it comes first. The system tells of it once.
+                if seen.bytes.is_empty() {
+                    return Poll::Ready(Err(error));
+                }
+                self.failure = Some(error);
             }
             if new.is_empty() || new.contains(&b'\n') || seen.bytes.len() >= LONGEST {
                 return Poll::Ready(Ok(()));
@@ -93,6 +98,9 @@ impl<I: AsyncRead + Unpin> AsyncRead for Tap<I> {
             this.given += count;
             if count > 0 || seen.has_ended {
                 return Poll::Ready(Ok(()));
+            }
+            if let Some(error) = this.failure.take() {
+                return Poll::Ready(Err(error));
             }
         }
         let before = buffer.filled().len();
