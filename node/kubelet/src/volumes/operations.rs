@@ -126,6 +126,7 @@ mod tests {
     async fn what_may_be_had_is_tried_at_once_and_waits_longer_if_it_cannot() {
         let operations = Operations::default();
         fail(&operations);
+        tokio::time::advance(FIRST).await;
         fail(&operations);
         assert!(operations.try_again(&uid()) && operations.begin(&uid(), "v").is_some());
         fail(&operations);
