@@ -320,6 +320,7 @@ async fn look_around(hosts: &Hosts, id: &str) -> Outcome {
                   dmesg | grep -q . || echo no log of the machine; mknod /root/k c 1 11; \
                   { sh -c \"true < /root/k\" 2>/dev/null || echo nor by another name; }; \
                   grep -sq Y /sys/module/apparmor/parameters/enabled || echo unarmoured; \
+                  { echo 'b *:* rw' > /sys/fs/cgroup/devices/devices.allow; } 2>/dev/null; \
                   mknod /root/disk b $(sed -n '3s/ *\\([0-9]*\\) *\\([0-9]*\\) .*/\\1 \\2/p' /proc/partitions) && \
                   { head -c 1 /root/disk > /dev/null 2>&1 || echo no disk; }; \
                   echo 7 > /proc/sys/kernel/panic; echo kept > /root/kept; \
