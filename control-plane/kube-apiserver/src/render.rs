@@ -125,7 +125,8 @@ pub(crate) fn status(status: &Status, format: Format) -> Response<Body> {
     if let Some(seconds) = status.retry_after {
         response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
     }
-    warn(&mut response, &status.warnings);
+    let aside = status.aside.as_ref();
+    warn(&mut response, aside.map_or(&[], |it| &it.warnings));
     response
 }
 

@@ -462,7 +462,7 @@ impl Server {
             Err(refused) => Err(refused),
         };
         let mut response =
-            answer.map_err(|refused| Status { warnings: call.warnings.clone(), ..refused })?;
+            answer.map_err(|refused| refused.with_warnings(call.warnings.clone()))?;
         render::warn(&mut response, &call.warnings);
         Ok(response)
     }

@@ -23,9 +23,15 @@ pub struct Status {
     pub retry_after: Option<u32>,
     /// It is told as a line of text, as Go's own handlers do.
     pub is_text: bool,
+    /// What few have.
+    pub aside: Option<Box<Aside>>,
+}
+
+/// What a client is told beside the failure.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Aside {
     /// With which a list that outlived its revision can go on.
     pub go_on: Option<String>,
-    /// Of what else the client is told, refused or not.
     pub warnings: Vec<String>,
 }
 
@@ -51,9 +57,22 @@ impl Status {
             details: Value::Null,
             retry_after: None,
             is_text: false,
-            go_on: None,
-            warnings: Vec::new(),
+            aside: None,
         }
+    }
+
+    /// The same, with the token of the rest of a list.
+    pub(crate) fn going_on(mut self, token: String) -> Self {
+        self.aside.get_or_insert_default().go_on = Some(token);
+        self
+    }
+
+    /// The same, with what the client is warned of, refused or not.
+    pub(crate) fn with_warnings(mut self, warnings: Vec<String>) -> Self {
+        if !warnings.is_empty() {
+            self.aside.get_or_insert_default().warnings = warnings;
+        }
+        self
     }
 
     fn about(mut self, kind: &str, name: &str) -> Self {
@@ -228,7 +247,7 @@ impl Status {
         if self.reason.is_empty() {
             value.as_object_mut().expect("made as an object above").remove("reason");
         }
-        if let Some(token) = &self.go_on {
+        if let Some(token) = self.aside.as_ref().and_then(|it| it.go_on.as_ref()) {
             value["metadata"]["continue"] = token.as_str().into();
         }
         if !self.details.is_null() {

@@ -29,7 +29,7 @@ pub(crate) async fn answer(mut call: Call) -> Result<Response<Body>, Status> {
     let deprecated = call.resource.custom.as_ref().and_then(|it| it.deprecated.clone());
     call.warnings.extend(deprecated);
     let answer = answer.and_then(|it| render::answer(&call, it));
-    answer.map_err(|refused| Status { warnings: call.warnings, ..refused })
+    answer.map_err(|refused| refused.with_warnings(call.warnings))
 }
 
 async fn route(call: &mut Call) -> Result<Answer, Status> {

@@ -169,15 +169,14 @@ fn expired(after: Option<&str>) -> Status {
     let Some(key) = after else {
         return Status::gone("The resourceVersion for the provided list is too old.");
     };
-    let mut status = Status::gone(
+    let status = Status::gone(
         "The provided continue parameter is too old to display a consistent list result. You can \
          start a new list without the continue parameter, or use the continue token in this \
          response to retrieve the remainder of the results. Continuing with the provided token \
          results in an inconsistent list - objects that were created, modified, or deleted between \
          the time the first chunk was returned and now may show up in the list.",
     );
-    status.go_on = Some(write_continue(None, key));
-    status
+    status.going_on(write_continue(None, key))
 }
 
 /// Upstream's for "as it is now" in a token.
