@@ -1,8 +1,8 @@
 //! A container's exit that starts all of the pod anew, in the sandbox and with the volumes it has.
 //!
-//! First everything that runs is killed, without hooks or grace. Then what has ended is removed, the
-//! container that caused it last, so that a kubelet that is killed in between goes on where this one
-//! was. After that the pod begins with its init containers, as if it were new.
+//! First everything that runs is ended, without hooks and with the least grace that a container has.
+//! Then what has ended is removed, the container that caused it last, so that a kubelet that is killed
+//! in between goes on where this one was. After that the pod begins with its init containers, as if it were new.
 //!
 //! Upstream: `RestartAllContainersOnContainerExits` (KEP-5532).
 //!

@@ -98,10 +98,7 @@ fn command(action: &ExecAction, container: &Container) -> Vec<String> {
 async fn exec(context: &Context, id: &str, command: &[String], limit: Duration) -> Answer {
     match context.runtime.exec_sync(id, command, limit).await {
         Ok(ran) if ran.exit_code == 0 => Answer::Good,
-        Ok(ran) => {
-            let output = [ran.stdout, ran.stderr].concat();
-            Answer::Bad(cut(String::from_utf8_lossy(&output).trim()))
-        }
+        Ok(ran) => Answer::Bad(said(ran.stdout, &ran.stderr)),
         Err(error) if error.code == Code::DeadlineExceeded => {
             let seconds = limit.as_secs();
             let text = command.join(" ");
@@ -114,9 +111,11 @@ async fn exec(context: &Context, id: &str, command: &[String], limit: Duration) 
 /// The client's name in a probe's requests.
 const PROBE: &str = "kube-probe/1.36";
 
-/// Upstream's bound of what a probe says.
-fn cut(text: &str) -> String {
-    text.chars().take(1024).collect()
+/// What a command wrote, its last newline too; upstream's `maxReadLength`.
+fn said(mut stdout: Vec<u8>, stderr: &[u8]) -> String {
+    stdout.extend_from_slice(stderr);
+    stdout.truncate(10 << 10);
+    String::from_utf8_lossy(&stdout).into_owned()
 }
 
 async fn tcp(
@@ -202,6 +201,12 @@ mod tests {
         assert_eq!(of(ENETUNREACH), "dial tcp 192.0.2.1:80: connect: network is unreachable");
         let late = std::io::ErrorKind::TimedOut.into();
         assert_eq!(dial_error(address, &late), "dial tcp 192.0.2.1:80: i/o timeout");
+    }
+
+    #[test]
+    fn what_a_command_says_is_told_as_it_is_up_to_ten_kibibytes() {
+        assert_eq!(said(b"out\n".to_vec(), b"err\n"), "out\nerr\n");
+        assert_eq!(said(vec![b'x'; 11_000], b"err").len(), 10_240);
     }
 
     #[test]
