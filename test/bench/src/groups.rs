@@ -14,6 +14,7 @@ pub(crate) enum Group {
     Pods,
     ManyPods,
     PodLives,
+    IdlePods,
     Identity,
     Services,
     Api,
@@ -26,7 +27,7 @@ pub(crate) enum Group {
 }
 
 impl Group {
-    const ALL: [(&str, Self); 16] = [
+    const ALL: [(&str, Self); 17] = [
         ("up", Self::Up),
         ("memory", Self::Memory),
         ("nodes", Self::Nodes),
@@ -34,6 +35,7 @@ impl Group {
         ("pods", Self::Pods),
         ("many-pods", Self::ManyPods),
         ("pod-lives", Self::PodLives),
+        ("idle-pods", Self::IdlePods),
         ("identity", Self::Identity),
         ("services", Self::Services),
         ("api", Self::Api),
@@ -91,7 +93,7 @@ mod tests {
     fn a_group_that_there_is_not_is_refused_with_those_that_there_are() {
         let said = of(&["pods", "servces"]).unwrap_err().to_string();
         assert!(
-            said.contains("`servces`") && said.contains("pod-lives, identity, services"),
+            said.contains("`servces`") && said.contains("pod-lives, idle-pods, identity, services"),
             "{said}"
         );
     }

@@ -86,6 +86,7 @@ async fn measure(
         Group::Pods => pods::rows(region()?).await,
         Group::ManyPods => pods::many(region()?).await,
         Group::PodLives => pods::lives(region()?).await,
+        Group::IdlePods => pods::idle(region()?).await,
         Group::Identity => pod_identity::rows(region()?).await,
         Group::Services => services::rows(region()?).await,
         Group::Api => api_server::rows(region()?).await,

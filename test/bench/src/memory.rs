@@ -40,10 +40,15 @@ pub(crate) fn rows(region: &Region) -> anyhow::Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Proportional memory and CPU of all components of ours on one node, whose PID 1 is `init`.
+/// A Deployment of the cluster: it is on this node or on another one.
+const COREDNS: &str = "nodestead run cluster-dns";
+
+/// Proportional memory and CPU of all components of ours that every node has, on one node, whose PID 1 is
+/// `init`.
 pub(crate) fn of_a_node(init: i64) -> anyhow::Result<(f64, f64)> {
     let count = || {
-        let ours = processes_of(init).into_iter().filter(|(_, name)| name.starts_with("nodestead"));
+        let is_ours = |it: &(u32, String)| it.1.starts_with("nodestead") && it.1 != COREDNS;
+        let ours = processes_of(init).into_iter().filter(is_ours);
         let used = ours.map(|(pid, _)| (pss_kib(pid), ticks_of(pid)));
         used.fold((0, 0), |sum, it| (sum.0 + it.0, sum.1 + it.1))
     };
@@ -54,6 +59,12 @@ pub(crate) fn of_a_node(init: i64) -> anyhow::Result<(f64, f64)> {
     let (kib, after) = count();
     let cpu = f64::from(after.saturating_sub(before)) / TICKS / window * 100.0;
     Ok((kib_to_mib(kib), cpu))
+}
+
+/// Whether the node runs each of these.
+pub(crate) fn has_all(init: i64, names: &[&str]) -> bool {
+    let there = processes_of(init);
+    names.iter().all(|name| there.iter().any(|it| it.1 == *name))
 }
 
 pub(crate) fn kubelet_of(init: i64) -> anyhow::Result<u32> {

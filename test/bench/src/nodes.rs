@@ -11,7 +11,7 @@ use kube::{
 };
 
 use crate::{
-    region::{Region, output},
+    region::{CLUSTER, Region},
     rows::{Row, median, seconds},
 };
 
@@ -67,12 +67,9 @@ fn is_ready(node: &Node) -> bool {
 }
 
 fn set_desired(region: &Region, desired: u32) -> anyhow::Result<()> {
-    let exports = region.nodestead(&["env"])?;
-    let mut command = std::process::Command::new("sh");
-    let script = format!(
-        "{exports}\naws eks update-nodegroup-config --cluster-name stead --nodegroup-name default \
-         --scaling-config desiredSize={desired}"
-    );
-    output(command.args(["-c", &script]))?;
+    let target = ["--cluster-name", CLUSTER, "--nodegroup-name", "default"];
+    let desired = format!("desiredSize={desired}");
+    let change = ["--scaling-config", &desired];
+    region.aws(&[&["eks", "update-nodegroup-config"][..], &target, &change].concat())?;
     Ok(())
 }

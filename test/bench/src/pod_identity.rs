@@ -6,7 +6,6 @@
 
 use std::{
     path::PathBuf,
-    process::Command,
     time::{Duration, Instant},
 };
 
@@ -17,11 +16,11 @@ use k8s_openapi::api::{
     core::v1::{Pod, ServiceAccount},
 };
 use kube::{Api, Client, api::PostParams};
-use serde_json::{Value, json};
+use serde_json::json;
 use transport::{HttpClient, Place};
 
 use crate::{
-    region::{Region, output},
+    region::{CLUSTER, Region},
     rows::{Row, median, micros},
 };
 
@@ -79,27 +78,15 @@ async fn ask(
 
 /// The role, the association of `default/bench` and the add-on.
 fn prepare(region: &Region) -> anyhow::Result<()> {
-    let text = region.nodestead(&["env"])?;
-    let exports: Vec<_> = text
-        .lines()
-        .filter_map(|it| it.strip_prefix("export ")?.split_once('='))
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .collect();
-    let aws = |arguments: &[&str]| -> anyhow::Result<Value> {
-        let mut command = Command::new("aws");
-        command.args(arguments).args(["--output", "json"]).envs(exports.iter().cloned());
-        Ok(serde_json::from_str(&output(&mut command)?)?)
-    };
     let trust = ["--assume-role-policy-document", TRUST];
-    let role = aws(&[&["iam", "create-role", "--role-name", "bench"][..], &trust].concat())?;
+    let role =
+        region.aws(&[&["iam", "create-role", "--role-name", "bench"][..], &trust].concat())?;
     let arn = role["Role"]["Arn"].as_str().context("a role has an ARN")?;
-    let cluster = ["--cluster-name", "stead"];
+    let cluster = ["--cluster-name", CLUSTER];
     let account = ["--namespace", "default", "--service-account", "bench", "--role-arn", arn];
     let associate = ["eks", "create-pod-identity-association"];
-    aws(&[&associate[..], &cluster, &account].concat())?;
-    let addon = ["--addon-name", "eks-pod-identity-agent"];
-    aws(&[&["eks", "create-addon"][..], &cluster, &addon].concat())?;
-    Ok(())
+    region.aws(&[&associate[..], &cluster, &account].concat())?;
+    region.addon("eks-pod-identity-agent", "{}")
 }
 
 /// A token of the pod `bench`, which is made for it.

@@ -23,6 +23,7 @@ use crate::{
 mod churn;
 mod exits;
 mod floor;
+mod idle;
 mod many;
 mod single;
 
@@ -161,9 +162,14 @@ pub(crate) async fn rows(region: &Region) -> anyhow::Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Many at once, and many at rest.
+/// Many at once.
 pub(crate) async fn many(region: &Region) -> anyhow::Result<Vec<Row>> {
     many::rows(&settled(region).await?).await
+}
+
+/// Many at rest.
+pub(crate) async fn idle(region: &Region) -> anyhow::Result<Vec<Row>> {
+    idle::rows(region, &settled(region).await?).await
 }
 
 /// Many one after the other, and what is left of them.

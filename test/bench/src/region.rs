@@ -14,6 +14,8 @@ use kube::{
 use serde_json::Value;
 
 const DATA_DIR: &str = "/var/lib/nodestead-bench";
+/// The name that `up` gives.
+pub(crate) const CLUSTER: &str = "stead";
 
 /// Taken down when the value goes.
 pub(crate) struct Region {
@@ -46,6 +48,25 @@ impl Region {
     pub(crate) fn nodestead(&self, arguments: &[&str]) -> anyhow::Result<String> {
         let mut command = Command::new(&self.binary);
         output(command.args(arguments).env("NODESTEAD_DATA_DIR", DATA_DIR))
+    }
+
+    /// The AWS CLI's answer.
+    pub(crate) fn aws(&self, arguments: &[&str]) -> anyhow::Result<Value> {
+        let text = self.nodestead(&["env"])?;
+        let exports = text.lines().filter_map(|it| it.strip_prefix("export ")?.split_once('='));
+        let mut command = Command::new("aws");
+        let text = output(command.args(arguments).args(["--output", "json"]).envs(exports))?;
+        Ok(serde_json::from_str(&text)?)
+    }
+
+    /// Has the add-on with this configuration, whether it is there or not.
+    pub(crate) fn addon(&self, name: &str, configuration: &str) -> anyhow::Result<()> {
+        let there = self.aws(&["eks", "list-addons", "--cluster-name", CLUSTER])?;
+        let is_there = there["addons"].as_array().into_iter().flatten().any(|it| it == name);
+        let call = if is_there { "update-addon" } else { "create-addon" };
+        let target = ["eks", call, "--cluster-name", CLUSTER, "--addon-name", name];
+        self.aws(&[&target[..], &["--configuration-values", configuration]].concat())?;
+        Ok(())
     }
 
     pub(crate) fn load_images(&self) -> anyhow::Result<()> {

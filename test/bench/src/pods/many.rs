@@ -1,4 +1,4 @@
-//! A Deployment of 50 pods, all Ready on one node; then a node full of idle pods.
+//! A Deployment of 50 pods, all Ready on one node.
 
 use std::time::{Duration, Instant};
 
@@ -13,10 +13,7 @@ use kube::{
 use serde_json::json;
 
 use super::{Bed, LIMIT, floor, is_ready};
-use crate::{
-    memory,
-    rows::{Row, median, seconds},
-};
+use crate::rows::{Row, median, seconds};
 
 const MANY: usize = 50;
 /// How often that is done: one after another differ by a tenth.
@@ -26,8 +23,6 @@ const AT_ONCE: usize = 4;
 /// The addresses of what was deleted before can be used again: the CNI lets them rest for 30 s. Else
 /// it would be measured how it waits for new interfaces.
 const COOLED: Duration = Duration::from_secs(32);
-/// What the node takes beside its add-ons' pods (maxPods 110).
-const FULL: usize = 100;
 
 pub(super) async fn rows(bed: &Bed) -> anyhow::Result<Vec<Row>> {
     let deployments = Api::<Deployment>::default_namespaced(bed.client.clone());
@@ -35,18 +30,6 @@ pub(super) async fn rows(bed: &Bed) -> anyhow::Result<Vec<Row>> {
     if bed.has_crun().await? {
         rows.push(together(bed, &deployments, Some("runc")).await?);
     }
-    tokio::time::sleep(COOLED).await;
-    ready(bed, &deployments, "idle", FULL, None).await?;
-    // What has just been done is not idleness.
-    tokio::time::sleep(Duration::from_secs(20)).await;
-    let (mib, cpu) = memory::of_a_node(bed.instance.pid)?;
-    gone(bed, &deployments, "idle").await?;
-    rows.push(Row::new(
-        format!("kubelet, kube-proxy, CNI of a node with {FULL} idle pods"),
-        format!("{mib:.1} MiB, {cpu:.2} % of a core"),
-        "upstream on another machine: 155 MiB for kubelet and kube-proxy",
-        "40 MiB, 1 %",
-    ));
     Ok(rows)
 }
 
@@ -74,7 +57,7 @@ async fn together(
     ))
 }
 
-async fn ready(
+pub(super) async fn ready(
     bed: &Bed,
     deployments: &Api<Deployment>,
     name: &str,
@@ -117,7 +100,11 @@ async fn ready(
     Ok(started.elapsed())
 }
 
-async fn gone(bed: &Bed, deployments: &Api<Deployment>, name: &str) -> anyhow::Result<()> {
+pub(super) async fn gone(
+    bed: &Bed,
+    deployments: &Api<Deployment>,
+    name: &str,
+) -> anyhow::Result<()> {
     deployments.delete(name, &DeleteParams::default()).await?;
     let deadline = Instant::now() + LIMIT;
     let list = ListParams::default().labels(&format!("app={name}"));

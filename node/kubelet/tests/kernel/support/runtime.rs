@@ -216,6 +216,8 @@ pub(super) fn write_configuration(folder: &Path) {
     // On a machine that has it pods are confined, as they are by default.
     let enabled = fs::read_to_string("/sys/module/apparmor/parameters/enabled");
     let has_no_apparmor = !enabled.is_ok_and(|it| it.starts_with('Y'));
+    // Alone on a host it is the host's; that of instances is `crun` where they have it.
+    let runtime = std::env::var("NODESTEAD_OCI_RUNTIME").unwrap_or_else(|_| "runc".to_owned());
     let config = format!(
         r#"version = 2
 root = "{at}/root"
@@ -234,6 +236,12 @@ stream_server_address = "127.0.0.1"
 [plugins."io.containerd.grpc.v1.cri".cni]
 bin_dir = "{at}/cni/bin"
 conf_dir = "{at}/cni/net.d"
+[plugins."io.containerd.grpc.v1.cri".containerd]
+default_runtime_name = "{runtime}"
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.{runtime}]
+runtime_type = "io.containerd.runc.v2"
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.{runtime}.options]
+BinaryName = "{runtime}"
 "#
     );
     fs::write(folder.join("config.toml"), config).unwrap();
