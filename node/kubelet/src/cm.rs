@@ -216,6 +216,8 @@ impl ContainerManager {
             return Ok(());
         };
         self.pin(pod, container, resources);
+        // A new group has none, and crun cannot say so to a v1 hierarchy.
+        resources.cpu_quota = resources.cpu_quota.max(0);
         Ok(())
     }
 

@@ -93,7 +93,7 @@ async fn guaranteed_pods_have_cpus_and_memory_of_one_node_and_the_others_leave_t
     running(&world, "a").await;
     let resources = world.runtime.container_config("a").unwrap().linux.unwrap().resources.unwrap();
     assert_eq!((resources.cpuset_cpus.as_str(), resources.cpuset_mems.as_str()), ("1,5", "0"));
-    assert_eq!(resources.cpu_quota, -1, "a quota would take the CPUs away again");
+    assert_eq!(resources.cpu_quota, 0, "a quota would take the CPUs away again");
     world.pass(SECOND).await;
     assert_eq!(cpus(&world, "shared"), "0,2-4,6-7");
 
