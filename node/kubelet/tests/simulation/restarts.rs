@@ -114,6 +114,33 @@ async fn a_kubelet_that_is_killed_while_all_restart_ends_with_one_of_each() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_killed_kubelet_removed_for_a_restart_of_all_is_told_by_the_next() {
+    let mut world = World::new().await;
+    let spec = json!({ "containers": [{
+        "name": "c", "image": "i:1",
+        "restartPolicy": "Never", "restartPolicyRules": rule("RestartAllContainers", &[42]),
+    }] });
+    world.create(pod("p", spec)).await;
+    world.until("p", support::is_ready).await;
+    world.stop_kubelet().await;
+    world.runtime.exit("c", 42);
+    let begun = json!([{ "type": "AllContainersRestarting", "status": "True" }]);
+    world.patch_status("p", json!({ "status": { "conditions": begun } })).await;
+    let mut runtime = api_cri::RuntimeClient::new(world.runtime.channel());
+    let list = api_cri::v1::ListContainersRequest::default();
+    for container in runtime.list_containers(list).await.unwrap().into_inner().containers {
+        let request = api_cri::v1::RemoveContainerRequest { container_id: container.id };
+        runtime.remove_container(request).await.unwrap();
+    }
+    world.restart_kubelet().await;
+    let restarts = |it: &_| support::restarts(it) == 1;
+    world.until("p", |it| support::is_ready(it) && restarts(it)).await;
+    let last = world.status("p").await.container_statuses.unwrap().remove(0).last_state.unwrap();
+    let last = last.terminated.unwrap();
+    assert_eq!((last.exit_code, last.reason.as_deref()), (137, Some("RestartingAllContainers")));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_pod_whose_containers_all_have_policies_of_their_own_ends() {
     let world = World::new().await;
     world.runtime.script("c", Script::exits(SECOND, 0));
