@@ -59,7 +59,7 @@ e2e: packages build tools images ## The whole product with real clients (root)
 	$(SUDO) env "PATH=$(VENV)/bin:$$PATH" NODESTEAD=$(NODESTEAD) NODESTEAD_IMAGES=$(IMAGES) \
 	  CARGO_TARGET_DIR=$(CARGO_TARGET_DIR) cargo test --package e2e --test e2e -- $(E2E)
 
-# Laptops have cgroup v2 alone: a VM that has. `V2_TESTS=` of tests that cargo knows, or `none`.
+# Laptops have cgroup v2 alone: a VM that has. `V2_TESTS=` and `V2_UNITS=` of tests that cargo knows, or `none`.
 V2_TESTS ?= --package kubelet --package region-host --test kernel --test resources --test boots
 V2_UNITS := --package linux-cgroup --package linux-mount --package linux-process --lib
 V2 := $(CACHE)/v2/share
@@ -69,7 +69,7 @@ v2: build images ## In a VM with cgroup v2: tests of groups and of the kubelet, 
 	rm -rf $(V2); mkdir -p $(V2)/tests $(V2)/bin $(V2)/images
 	for tests in "$(V2_UNITS)" "$(V2_TESTS)"; do [ "$$tests" = none ] || \
 	  cargo test --no-run --package unify $$tests 2>&1 | tee /dev/stderr | \
-	  sed -n 's/^ *Executable .*(\(.*\))$$/\1/p'; done | xargs cp -t $(V2)/tests
+	  sed -n 's/^ *Executable .*(\(.*\))$$/\1/p'; done | xargs -r cp -t $(V2)/tests
 	cp $(addprefix $(dir $(NODESTEAD)),nodestead nodestead-addons nodestead-cni) $(V2)/bin
 	cp $(IMAGES)/*.tar $(V2)/images
 	$(SUDO) env CACHE=$(CACHE) xtask/v2/run.sh $(V2)
