@@ -61,8 +61,9 @@ fn once(layout: &Layout) -> Report {
     let mut report = Report::default();
     // First those who start others.
     report.note(machine::starters(layout.root()));
-    report.note(machine::processes_in_namespaces(&prefix));
+    // Before single processes: PID 1 of an instance waits for all in it, the frozen too, which this thaws.
     report.note(cgroup(&id));
+    report.note(machine::processes_in_namespaces(&prefix));
     report.note(machine::mounts(layout.root()).context("unmounting the instances' file systems"));
     machine::namespaces(&prefix, &mut report);
     report.note(machine::way_out(&prefix));

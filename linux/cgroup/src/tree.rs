@@ -12,6 +12,9 @@ use linux_process::{Identity, Signal};
 
 use crate::{CgroupError, Hierarchy, Layout, Version};
 
+/// How long those that were killed may take before it is looked again whether they are frozen.
+const KILL_AGAIN: Duration = Duration::from_millis(500);
+
 /// A path that means the same cgroup in every hierarchy. Nothing exists until [`Cgroup::create`].
 #[derive(Clone, Debug)]
 pub struct Cgroup {
@@ -100,20 +103,18 @@ impl Cgroup {
 
     /// Stops (or lets run) everything in the cgroup.
     pub fn freeze(&self, state: Freeze) -> Result<(), CgroupError> {
+        let mut folders = self.folders();
+        folders.try_for_each(|(hierarchy, folder)| freeze_folder(hierarchy, &folder, state))
+    }
+
+    /// The frozen do not die, and what runs in the cgroup may have frozen some in one that it made.
+    fn thaw_all(&self) {
         for (hierarchy, folder) in self.folders() {
-            let (file, value) = match (hierarchy.version, state) {
-                (Version::V1, _) if !hierarchy.controllers.contains("freezer") => continue,
-                (Version::V1, Freeze::Frozen) => ("freezer.state", "FROZEN"),
-                (Version::V1, Freeze::Thawed) => ("freezer.state", "THAWED"),
-                (Version::V2, Freeze::Frozen) => ("cgroup.freeze", "1"),
-                (Version::V2, Freeze::Thawed) => ("cgroup.freeze", "0"),
-            };
-            let file = folder.join(file);
-            if file.exists() {
-                write(&file, value)?;
+            for folder in descendants(&folder) {
+                // It fails only where nothing was frozen, or is any more.
+                drop(freeze_folder(hierarchy, &folder, Freeze::Thawed));
             }
         }
-        Ok(())
     }
 
     /// Whether everything in the cgroup and below stands still. Where there is no freezer nothing does.
@@ -149,9 +150,8 @@ impl Cgroup {
 
     fn kill_all(&self, limit: Duration) -> Result<(), CgroupError> {
         let deadline = Instant::now() + limit;
-        // The frozen do not die; thawing fails only where nothing was frozen.
-        drop(self.freeze(Freeze::Thawed));
         loop {
+            self.thaw_all();
             let pids: Vec<_> = self.pids().into_iter().filter_map(Identity::of).collect();
             let alive: Vec<_> = pids.into_iter().filter(Identity::is_alive).collect();
             if alive.is_empty() {
@@ -160,12 +160,11 @@ impl Cgroup {
             for process in &alive {
                 drop(process.signal(Signal::SIGKILL));
             }
-            for process in &alive {
-                let left = deadline.saturating_duration_since(Instant::now());
-                if !process.wait(left) && left.is_zero() {
-                    let count = alive.len();
-                    return Err(CgroupError::StillBusy { path: self.path.clone(), count });
-                }
+            let left = || deadline.saturating_duration_since(Instant::now());
+            let have_ended = alive.iter().all(|it| it.wait(left().min(KILL_AGAIN)));
+            if !have_ended && left().is_zero() {
+                let count = alive.len();
+                return Err(CgroupError::StillBusy { path: self.path.clone(), count });
             }
         }
     }
@@ -191,6 +190,18 @@ impl Cgroup {
             }
         }
     }
+}
+
+fn freeze_folder(hierarchy: &Hierarchy, folder: &Path, state: Freeze) -> Result<(), CgroupError> {
+    let (file, value) = match (hierarchy.version, state) {
+        (Version::V1, _) if !hierarchy.controllers.contains("freezer") => return Ok(()),
+        (Version::V1, Freeze::Frozen) => ("freezer.state", "FROZEN"),
+        (Version::V1, Freeze::Thawed) => ("freezer.state", "THAWED"),
+        (Version::V2, Freeze::Frozen) => ("cgroup.freeze", "1"),
+        (Version::V2, Freeze::Thawed) => ("cgroup.freeze", "0"),
+    };
+    let file = folder.join(file);
+    if file.exists() { write(&file, value) } else { Ok(()) }
 }
 
 /// What [`Cgroup::freeze`] brings about.
@@ -311,6 +322,24 @@ mod tests {
         cgroup.remove().unwrap();
         cgroup.remove().unwrap();
         cgroup.remove_empty_parents();
+        assert!(!cgroup.exists());
+    }
+
+    #[test]
+    fn what_is_frozen_further_below_is_killed_too() {
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let layout = Arc::new(Layout::detect().unwrap());
+        let cgroup = Cgroup::new(layout, &format!("nst-t-cg-below-{}", std::process::id()));
+        let below = cgroup.child("a").child("b");
+        below.create().unwrap();
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        below.add(child.id().cast_signed()).unwrap();
+        below.freeze(Freeze::Frozen).unwrap();
+        cgroup.kill(Duration::from_secs(5)).unwrap();
+        child.wait().unwrap();
+        cgroup.remove().unwrap();
         assert!(!cgroup.exists());
     }
 

@@ -63,31 +63,20 @@ fn mirror(facts: &Facts) -> String {
 
 fn config(facts: &Facts, user: &str) -> Result<String, ContainerdConfigError> {
     let failed = |message: String| ContainerdConfigError { message };
-    let parse = |text: &str| toml::from_str::<Table>(text).map_err(|it| failed(it.to_string()));
-    let mut table = parse(&base(facts))?;
-    let mut wanted = Table::new();
-    for document in user.split(SEPARATOR).filter(|it| !it.trim().is_empty()) {
-        merge_toml(&mut wanted, parse(document)?);
-    }
+    let mut table: Table = toml::from_str(&base(facts)).map_err(|it| failed(it.to_string()))?;
     if facts.has_crun {
-        merge_toml(&mut table, parse(CRUN)?);
-        // Settings of runc are meant for the node's pods.
-        if !configures_runc(&wanted) {
-            merge_toml(&mut table, parse(CRUN_FIRST)?);
-        }
+        let crun = toml::from_str(CRUN).map_err(|it| failed(it.to_string()))?;
+        merge_toml(&mut table, crun);
     }
-    merge_toml(&mut table, wanted);
+    for document in user.split(SEPARATOR).filter(|it| !it.trim().is_empty()) {
+        let over = toml::from_str(document).map_err(|it| failed(it.to_string()))?;
+        merge_toml(&mut table, over);
+    }
     toml::to_string(&table).map_err(|it| failed(it.to_string()))
 }
 
-fn configures_runc(wanted: &Table) -> bool {
-    let path = ["plugins", "io.containerd.grpc.v1.cri", "containerd", "runtimes", "runc"];
-    let mut tables = path.into_iter();
-    let first = tables.next().and_then(|it| wanted.get(it));
-    tables.try_fold(first, |at, name| at.map(|it| it.get(name))).flatten().is_some()
-}
-
-/// A second runtime; that of RuntimeClasses whose handler is `crun`.
+/// A second runtime for those who ask for it, by a RuntimeClass whose handler is `crun` or by
+/// `default_runtime_name`.
 const CRUN: &str = r#"
 [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.crun]
 runtime_type = "io.containerd.runc.v2"
@@ -95,13 +84,6 @@ runtime_type = "io.containerd.runc.v2"
 [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.crun.options]
 BinaryName = "/usr/bin/crun"
 SystemdCgroup = false
-"#;
-
-/// It starts containers in half of runc's time. runc stays for RuntimeClasses whose handler it is, and for
-/// all of a node by `default_runtime_name`.
-const CRUN_FIRST: &str = r#"
-[plugins."io.containerd.grpc.v1.cri".containerd]
-default_runtime_name = "crun"
 "#;
 
 /// The plug-ins that are switched off only cost time at each start: snapshotters that nobody here
@@ -190,28 +172,14 @@ mod tests {
     }
 
     #[test]
-    fn pods_run_with_crun_where_it_is_unless_the_user_configures_runc() {
+    fn crun_is_offered_where_it_is_and_runc_stays_the_default() {
         let with = Facts { has_crun: true, ..facts() };
-        let of = |facts: &Facts, user: &str| {
-            let containerd = cri(&config(facts, user).unwrap())["containerd"].clone();
-            (containerd["default_runtime_name"].as_str().unwrap().to_owned(), containerd)
-        };
-        let (default, containerd) = of(&with, "");
-        assert_eq!(default, "crun");
-        let runtimes = &containerd["runtimes"];
-        assert_eq!(runtimes["crun"]["options"]["BinaryName"].as_str(), Some("/usr/bin/crun"));
-        assert!(runtimes.get("runc").is_some());
-        let (default, containerd) = of(&facts(), "");
-        assert_eq!(default, "runc");
-        assert!(containerd["runtimes"].get("crun").is_none());
-
-        let table = "plugins.\"io.containerd.grpc.v1.cri\".containerd";
-        let limit = format!("[{table}.runtimes.runc.options]\nNoNewKeyring = true\n");
-        assert_eq!(of(&with, &limit).0, "runc");
-        let named = format!("[{table}]\ndefault_runtime_name = \"runc\"\n");
-        assert_eq!(of(&with, &named).0, "runc");
-        let other = format!("[{table}]\ndefault_runtime_name = \"crun\"\n");
-        assert_eq!(of(&with, &format!("{limit}{SEPARATOR}{other}")).0, "crun");
+        let containerd = cri(&config(&with, "").unwrap())["containerd"].clone();
+        assert_eq!(containerd["default_runtime_name"].as_str(), Some("runc"));
+        let options = &containerd["runtimes"]["crun"]["options"];
+        assert_eq!(options["BinaryName"].as_str(), Some("/usr/bin/crun"));
+        let without = cri(&config(&facts(), "").unwrap())["containerd"].clone();
+        assert!(without["runtimes"].get("crun").is_none());
     }
 
     #[test]

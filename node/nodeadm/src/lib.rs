@@ -13,8 +13,7 @@
 //!
 //! Deviation: the kubelet's user configuration is merged into `config.json` instead of a drop-in
 //! folder; the cgroup driver is cgroupfs; `localStorage` on an instance that has local disks,
-//! `baseRuntimeSpec` and Outposts are refused; pods run with crun where it is installed and the user
-//! configures nothing of runc; the machine's kernel settings (inotify, pid_max, max_map_count) are not touched.
+//! `baseRuntimeSpec` and Outposts are refused; the machine's kernel settings (inotify, pid_max, max_map_count) are not touched.
 
 pub mod access;
 pub mod bootstrap_sh;

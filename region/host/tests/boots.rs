@@ -473,7 +473,7 @@ async fn sandbox(hosts: &Hosts, id: &str) -> Outcome {
     };
     tokio::time::timeout(Duration::from_secs(20), imported).await?;
     pod_runs(&mut runtime, id, "").await?;
-    pod_runs(&mut runtime, id, "runc").await
+    if has_crun() { pod_runs(&mut runtime, id, "crun").await } else { Ok(()) }
 }
 
 fn has_crun() -> bool {

@@ -46,13 +46,13 @@ impl Bed {
         Ok(Self { client, pods, instance })
     }
 
-    /// Whether the node runs pods with crun. If so there is a RuntimeClass for runc afterwards.
+    /// Whether the node has crun beside runc. If so there is a RuntimeClass for it afterwards.
     pub(crate) async fn has_crun(&self) -> anyhow::Result<bool> {
         if !std::path::Path::new(CRUN).exists() {
             return Ok(false);
         }
         let classes = Api::<RuntimeClass>::all(self.client.clone());
-        let class = json!({"metadata": {"name": "runc"}, "handler": "runc"});
+        let class = json!({"metadata": {"name": "crun"}, "handler": "crun"});
         match classes.create(&PostParams::default(), &serde_json::from_value(class)?).await {
             Ok(_) => Ok(true),
             Err(kube::Error::Api(error)) if error.code == 409 => Ok(true),

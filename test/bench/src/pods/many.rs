@@ -28,7 +28,7 @@ pub(super) async fn rows(bed: &Bed) -> anyhow::Result<Vec<Row>> {
     let deployments = Api::<Deployment>::default_namespaced(bed.client.clone());
     let mut rows = vec![together(bed, &deployments, None).await?];
     if bed.has_crun().await? {
-        rows.push(together(bed, &deployments, Some("runc")).await?);
+        rows.push(together(bed, &deployments, Some("crun")).await?);
     }
     Ok(rows)
 }

@@ -26,19 +26,19 @@ pub(super) async fn rows(bed: &Bed) -> anyhow::Result<Vec<Row>> {
     let plain = measure(bed, "plain", &bare, &json!({})).await?;
     rows.push(Row::new("pod without volumes: created → Running", millis(plain), text, "250 ms"));
     if bed.has_crun().await? {
-        let row = runc(bed, &probe).await;
-        rows.push(row.unwrap_or_else(|error| Row::missing("the first, with runc", &error)));
+        let row = crun(bed, &probe).await;
+        rows.push(row.unwrap_or_else(|error| Row::missing("the first, with crun", &error)));
     }
     Ok(rows)
 }
 
 /// The same pod with the other runtime, by its RuntimeClass.
-async fn runc(bed: &Bed, probe: &Value) -> anyhow::Result<Row> {
-    let floor = floor::measure(&bed.socket(), "runc").await?;
-    let spec = json!({"runtimeClassName": "runc"});
-    let taken = measure(bed, "runc", &spec, probe).await?;
-    let floor = format!("{} (bare CRI calls, runc)", millis(floor));
-    Ok(Row::new("the first, with runc", millis(taken), floor, "floor + 60 ms"))
+async fn crun(bed: &Bed, probe: &Value) -> anyhow::Result<Row> {
+    let floor = floor::measure(&bed.socket(), "crun").await?;
+    let spec = json!({"runtimeClassName": "crun"});
+    let taken = measure(bed, "crun", &spec, probe).await?;
+    let floor = format!("{} (bare CRI calls, crun)", millis(floor));
+    Ok(Row::new("the first, with crun", millis(taken), floor, "floor + 60 ms"))
 }
 
 async fn measure(
