@@ -10,7 +10,7 @@ mod logs;
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::Instant;
 
 use crate::{
     context::Context, garbage::Garbage, node::StatusWake, objects, pleg::Pleg, pod::PodUid,
@@ -18,6 +18,9 @@ use crate::{
 };
 
 const PERIOD: Duration = Duration::from_secs(60);
+/// Upstream's `housekeepingPeriod`. Here there is something to do so soon only after a start, when pods
+/// have gone while no kubelet was there, or the runtime does not answer yet.
+const AGAIN: Duration = Duration::from_secs(2);
 /// Images are looked at every five minutes, as upstream does.
 const IMAGE_PERIOD: Duration = Duration::from_secs(300);
 
@@ -36,12 +39,9 @@ impl Housekeeping {
         let logs = logs::run(context.clone(), self.workers.clone());
         drop(context.scope.spawn("logs", logs));
         let mut images_at: Option<Instant> = None;
-        let mut ticks = tokio::time::interval(PERIOD);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            ticks.tick().await;
             self.context.heartbeat.beat("housekeeping");
-            self.remove_orphans().await;
+            let is_done = self.remove_orphans().await;
             self.garbage.collect_containers().await;
             if images_at.is_none_or(|it| it.elapsed() >= IMAGE_PERIOD) {
                 images_at = Some(Instant::now());
@@ -50,15 +50,17 @@ impl Housekeeping {
                     self.wake.wake();
                 }
             }
+            tokio::time::sleep(if is_done { PERIOD } else { AGAIN }).await;
         }
     }
 
-    async fn remove_orphans(&self) {
+    /// Says whether nothing of pods that are gone runs any more.
+    async fn remove_orphans(&self) -> bool {
         let (context, workers) = (&self.context, &self.workers);
         if !*context.knows_url_pods.borrow() {
-            return;
+            return false;
         }
-        self.pleg.remove_orphans().await;
+        let is_done = self.pleg.remove_orphans().await;
         context.allocations.retain(|uid| workers.is_known(uid));
         context.objects.retain(&workers.pods().iter().flat_map(objects::references).collect());
         context.volumes.remove_orphans(|uid| workers.is_known(uid)).await;
@@ -72,6 +74,7 @@ impl Housekeeping {
         let is_known = |uid: &str| workers.is_known(&PodUid(uid.to_owned()));
         remove_log_folders(context.paths.all_pod_logs(), is_known);
         remove_dangling(context.paths.container_log_links());
+        is_done
     }
 }
 

@@ -17,11 +17,16 @@ use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use crate::{
-    context::Context, cri::CriError, early_exits::EarlyExit, labels, pod::PodUid,
-    pod_workers::PodWorkers,
+    context::Context,
+    cri::CriError,
+    early_exits::EarlyExit,
+    labels,
+    pod::PodUid,
+    pod_workers::{LEAST_GRACE, PodWorkers},
 };
 
 /// How often everything is listed: with an event stream, and without one.
+const ORPHANS_AT_ONCE: usize = 8;
 const RELIST: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_secs(1);
 const RECONNECT: Duration = Duration::from_millis(500);
@@ -243,45 +248,50 @@ impl Pleg {
         Ok(states)
     }
 
-    /// Ends and removes what belongs to pods that this node does not have.
+    /// Ends and removes what belongs to pods that this node does not have; says whether nothing of them is
+    /// left. They went while no kubelet was there to end them.
     ///
     /// Called only after the pods of the node are known.
-    pub(crate) async fn remove_orphans(&self) {
+    ///
+    /// Upstream: `HandlePodCleanups`, which kills each by itself with the least grace that there is.
+    pub(crate) async fn remove_orphans(&self) -> bool {
         let runtime = &self.context.runtime;
         let (Ok(sandboxes), Ok(containers)) =
             tokio::join!(runtime.list_sandboxes(None), runtime.list_containers(None))
         else {
-            return;
+            return false;
         };
-        for sandbox in sandboxes {
-            let Some(uid) = sandbox.labels.get(labels::POD_UID).cloned().map(PodUid) else {
-                continue;
-            };
-            if self.workers.is_known(&uid) {
-                continue;
-            }
-            info!(%uid, id = sandbox.id, "ending a sandbox of a pod that is gone");
-            let own = containers.iter().filter(|it| it.pod_sandbox_id == sandbox.id);
-            for container in own {
-                self.remove_container(container).await;
-            }
-            let removed = async {
-                runtime.stop_sandbox(&sandbox.id).await?;
-                runtime.remove_sandbox(&sandbox.id).await
-            };
-            if let Err(error) = removed.await {
-                warn!(%uid, %error, "a sandbox of a pod that is gone was not removed");
-            }
-            self.context.cgroups.remove_pod(&uid);
+        let orphans = sandboxes.iter().filter_map(|sandbox| {
+            let uid = PodUid(sandbox.labels.get(labels::POD_UID)?.clone());
+            (!self.workers.is_known(&uid)).then_some((uid, &sandbox.id))
+        });
+        let ends = orphans.map(|(uid, id)| self.remove_orphan(uid, id, &containers));
+        let ends: Vec<_> = ends.collect();
+        futures::stream::iter(ends).buffer_unordered(ORPHANS_AT_ONCE).all(async |it| it).await
+    }
+
+    async fn remove_orphan(&self, uid: PodUid, id: &str, containers: &[v1::Container]) -> bool {
+        info!(%uid, id, "ending a sandbox of a pod that is gone");
+        let own = containers.iter().filter(|it| it.pod_sandbox_id == id);
+        futures::future::join_all(own.map(|it| self.remove_container(it))).await;
+        let runtime = &self.context.runtime;
+        let removed = async {
+            runtime.stop_sandbox(id).await?;
+            runtime.remove_sandbox(id).await
+        };
+        let removed = removed.await;
+        if let Err(error) = &removed {
+            warn!(%uid, %error, "a sandbox of a pod that is gone was not removed");
         }
+        self.context.cgroups.remove_pod(&uid);
+        removed.is_ok()
     }
 
     async fn remove_container(&self, container: &v1::Container) {
         let runtime = &self.context.runtime;
-        let grace = Duration::from_secs(30);
         let removed = async {
             if container.state == v1::ContainerState::ContainerRunning as i32 {
-                runtime.stop_container(&container.id, grace).await?;
+                runtime.stop_container(&container.id, LEAST_GRACE).await?;
             }
             runtime.remove_container(&container.id).await
         };

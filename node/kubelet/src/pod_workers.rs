@@ -34,6 +34,7 @@ use tokio::{sync::watch, time::Instant};
 use tracing::{debug, error};
 
 use self::inbox::{Inbox, News};
+pub(crate) use self::kill::LEAST_GRACE;
 use crate::{
     context::Context,
     early_exits::EarlyExit,

@@ -24,7 +24,7 @@ use crate::{
 
 /// What a container gets even when its hook has used up the grace, or the grace is shorter
 /// (`minimumGracePeriodInSeconds`).
-const LEAST: Duration = Duration::from_secs(2);
+pub(crate) const LEAST_GRACE: Duration = Duration::from_secs(2);
 
 /// Ends all containers and sandboxes of a pod.
 pub(super) async fn pod(
@@ -130,7 +130,7 @@ async fn in_turn(
     }
     // Whoever has no turn in time goes together with the others.
     drop(tokio::time::timeout(grace.saturating_sub(started.elapsed()), turn).await);
-    let left = grace.saturating_sub(started.elapsed()).max(LEAST);
+    let left = grace.saturating_sub(started.elapsed()).max(LEAST_GRACE);
     let stopped = stop_signal::stop(context, it, left).await;
     let step = begun.ended(Phase::Killed).of(&it.name).result("StopContainer", &stopped);
     context.timelines.add(&pod.uid(), step);

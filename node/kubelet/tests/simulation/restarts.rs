@@ -181,3 +181,23 @@ async fn an_exit_that_nobody_saw_is_told_by_the_next_kubelet() {
     assert_eq!(state.terminated.unwrap().exit_code, 5);
     assert_eq!(world.runtime.count("StartContainer", "c"), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_runs_of_pods_that_went_meanwhile_ends_soon_and_at_once() {
+    let mut world = World::new().await;
+    for name in ["a", "b", "d"] {
+        world.runtime.script(name, Script::default().stop_takes(Duration::from_secs(1000)));
+        let spec = json!({ "containers": [{ "name": name, "image": "i:1" }] });
+        world.create(pod(name, spec)).await;
+        world.until(name, support::is_running).await;
+    }
+    world.stop_kubelet().await;
+    for name in ["a", "b", "d"] {
+        world.delete(name, 0).await;
+    }
+    world.restart_kubelet().await;
+    world.pass(Duration::from_secs(5)).await;
+    assert_eq!(world.runtime.running(), Vec::<String>::new());
+    assert_eq!(world.runtime.held(), 0, "nor is anything else of them left");
+    assert_eq!(world.runtime.grace("b"), Some(2));
+}
