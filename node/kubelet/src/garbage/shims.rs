@@ -3,13 +3,15 @@
 //! `containerd-shim … start` forks the shim of a sandbox before the sandbox has a process. A containerd that
 //! is killed in between finds a sandbox without a process when it begins again; that is removed as any dead
 //! one, and nobody ends its shim. Or the shim comes up when the new containerd has already cleared its
-//! bundle away. Each costs the node some megabytes until the node goes.
+//! bundle away. Or it has been told of a process, which waits to be begun (`runc init`), and of which the new
+//! containerd knows nothing. Each costs the node some megabytes until the node goes.
 //!
 //! A stopped task that somebody made in CRI's namespace by hand (`ctr -n k8s.io`) looks the same, and its
 //! shim is ended too; its exit code is lost then.
 //!
 //! **Invariant:** what is ended is a shim of this runtime (its socket, CRI's namespace, the same PID and
-//! mount namespaces) that has had no process and a sandbox that CRI does not know at each look for ten minutes.
+//! mount namespaces) that has had no process that has begun, and a sandbox that CRI does not know, at each look
+//! for ten minutes.
 //! A sandbox that lives has a process, which is its shim's child; one that is being made has one long
 //! before, or its call has been given up; and IDs are never used twice.
 //!
@@ -63,6 +65,8 @@ impl Garbage {
         let idle = found.unwrap_or_default();
         for shim in self.shims.due(&idle, Instant::now()) {
             info!(pid = shim.pid, "a shim that serves nothing is ended");
+            let waiting = children(shim.pid).into_iter().flatten().filter(|it| !has_begun(*it));
+            waiting.filter_map(Identity::of).for_each(|it| drop(it.signal(Signal::SIGKILL)));
             // It takes its socket away, and containerd, if it knows the shim, its bundle.
             if let Err(error) = shim.signal(Signal::SIGTERM) {
                 warn!(pid = shim.pid, %error, "a shim that serves nothing stays");
@@ -84,8 +88,8 @@ fn idle(server: i32, address: &str, known: &HashSet<String>) -> Vec<Identity> {
         let identity = Identity::of(pid)?;
         let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
         let id = sandbox(&line, address)?;
-        let serves = known.contains(&id) || has_children(pid) || namespaces(pid)? != home;
-        (!serves).then_some(identity)
+        let is_wanted = known.contains(&id) || serves(pid) || namespaces(pid)? != home;
+        (!is_wanted).then_some(identity)
     });
     idle.collect()
 }
@@ -108,13 +112,23 @@ fn sandbox(line: &[u8], address: &str) -> Option<String> {
     id.filter(|it| is_own && is_ours && !it.is_empty()).map(str::to_owned)
 }
 
-/// Where this cannot be told, it has some.
-fn has_children(pid: i32) -> bool {
-    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return true };
-    threads.flatten().any(|it| {
-        let children = fs::read_to_string(it.path().join("children"));
-        !children.is_ok_and(|it| it.trim().is_empty())
-    })
+/// Whether it has a child that has begun; where this cannot be told, it has.
+fn serves(pid: i32) -> bool {
+    children(pid).is_none_or(|all| all.into_iter().any(has_begun))
+}
+
+fn children(pid: i32) -> Option<Vec<i32>> {
+    let mut found = Vec::new();
+    for thread in fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten() {
+        let text = fs::read_to_string(thread.path().join("children")).ok()?;
+        found.extend(text.split_whitespace().filter_map(|it| it.parse::<i32>().ok()));
+    }
+    Some(found)
+}
+
+/// runc's own process waits in the place of the container's until that is started.
+fn has_begun(pid: i32) -> bool {
+    !fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|it| it == b"runc\0init\0")
 }
 
 fn namespaces(pid: i32) -> Option<[PathBuf; 2]> {
@@ -163,11 +177,27 @@ mod tests {
     fn a_process_with_a_child_serves_something() {
         let mut parent = Command::new("sh").args(["-c", "sleep 60 & wait"]).spawn().unwrap();
         let pid = i32::try_from(parent.id()).unwrap();
-        wait(|| has_children(pid));
+        wait(|| serves(pid));
         let child = first_child(pid);
-        assert!(!has_children(child) && has_children(i32::MAX), "where it cannot be told");
+        assert!(!serves(child) && serves(i32::MAX), "where it cannot be told");
         Identity::of(child).unwrap().signal(Signal::SIGKILL).unwrap();
         // It ends with its child.
+        parent.wait().unwrap();
+    }
+
+    #[test]
+    fn a_process_that_waits_to_be_begun_is_not_served() {
+        let folder = tempfile::tempdir().unwrap();
+        let fifo = folder.path().join("init");
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let script = "(exec -a runc cat init) & wait";
+        let mut bash = Command::new("bash");
+        let mut parent = bash.args(["-c", script]).current_dir(folder.path()).spawn().unwrap();
+        let pid = i32::try_from(parent.id()).unwrap();
+        let is_waiting = || children(pid).unwrap().first().is_some_and(|it| !has_begun(*it));
+        wait(is_waiting);
+        assert!(!serves(pid));
+        Identity::of(first_child(pid)).unwrap().signal(Signal::SIGKILL).unwrap();
         parent.wait().unwrap();
     }
 
