@@ -19,7 +19,8 @@ use crate::{
 
 const PERIOD: Duration = Duration::from_secs(60);
 /// Upstream's `housekeepingPeriod`. Here there is something to do so soon only after a start, when pods
-/// have gone while no kubelet was there, or the runtime does not answer yet.
+/// have gone while no kubelet was there, or the runtime does not answer yet. What stays is tried later and
+/// later.
 const AGAIN: Duration = Duration::from_secs(2);
 /// Images are looked at every five minutes, as upstream does.
 const IMAGE_PERIOD: Duration = Duration::from_secs(300);
@@ -39,9 +40,10 @@ impl Housekeeping {
         let logs = logs::run(context.clone(), self.workers.clone());
         drop(context.scope.spawn("logs", logs));
         let mut images_at: Option<Instant> = None;
+        let mut pause = PERIOD;
         loop {
             self.context.heartbeat.beat("housekeeping");
-            let is_done = self.remove_orphans().await;
+            pause = next_pause(pause, self.remove_orphans().await);
             self.garbage.collect_containers().await;
             if images_at.is_none_or(|it| it.elapsed() >= IMAGE_PERIOD) {
                 images_at = Some(Instant::now());
@@ -50,7 +52,7 @@ impl Housekeeping {
                     self.wake.wake();
                 }
             }
-            tokio::time::sleep(if is_done { PERIOD } else { AGAIN }).await;
+            tokio::time::sleep(pause).await;
         }
     }
 
@@ -78,6 +80,14 @@ impl Housekeeping {
     }
 }
 
+fn next_pause(last: Duration, is_done: bool) -> Duration {
+    match last {
+        _ if is_done => PERIOD,
+        PERIOD => AGAIN,
+        _ => (last * 2).min(PERIOD / 2),
+    }
+}
+
 /// Folders are named `NAMESPACE_NAME_UID`.
 fn remove_log_folders(folder: &Path, is_known: impl Fn(&str) -> bool) {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
@@ -101,6 +111,16 @@ fn remove_dangling(folder: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_stays_is_looked_after_soon_and_then_less_often() {
+        let mut pause = PERIOD;
+        let pauses = [false, false, false, false, false, false, true, false].map(|is_done| {
+            pause = next_pause(pause, is_done);
+            pause.as_secs()
+        });
+        assert_eq!(pauses, [2, 4, 8, 16, 30, 30, 60, 2]);
+    }
 
     #[test]
     fn logs_of_pods_that_are_gone_are_removed() {

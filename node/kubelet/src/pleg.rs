@@ -25,8 +25,8 @@ use crate::{
     pod_workers::{LEAST_GRACE, PodWorkers},
 };
 
-/// How often everything is listed: with an event stream, and without one.
 const ORPHANS_AT_ONCE: usize = 8;
+/// How often everything is listed: with an event stream, and without one.
 const RELIST: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_secs(1);
 const RECONNECT: Duration = Duration::from_millis(500);
@@ -267,7 +267,9 @@ impl Pleg {
         });
         let ends = orphans.map(|(uid, id)| self.remove_orphan(uid, id, &containers));
         let ends: Vec<_> = ends.collect();
-        futures::stream::iter(ends).buffer_unordered(ORPHANS_AT_ONCE).all(async |it| it).await
+        // Not `all`: one that stays would break the others off.
+        let ended = futures::stream::iter(ends).buffer_unordered(ORPHANS_AT_ONCE);
+        ended.fold(true, async |all, it| all && it).await
     }
 
     async fn remove_orphan(&self, uid: PodUid, id: &str, containers: &[v1::Container]) -> bool {

@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_waits_to_be_begun_is_not_served() {
+    fn a_process_whose_child_waits_to_be_begun_serves_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let fifo = folder.path().join("init");
         nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();

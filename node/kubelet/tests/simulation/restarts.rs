@@ -191,13 +191,17 @@ async fn what_runs_of_pods_that_went_meanwhile_ends_soon_and_at_once() {
         world.create(pod(name, spec)).await;
         world.until(name, support::is_running).await;
     }
+    // One that ends at once and cannot be removed yet does not break the others off.
+    world.runtime.script("a", Script::default());
+    world.runtime.inject("RemovePodSandbox", tonic::Status::unknown("not now"));
     world.stop_kubelet().await;
     for name in ["a", "b", "d"] {
         world.delete(name, 0).await;
     }
     world.restart_kubelet().await;
-    world.pass(Duration::from_secs(5)).await;
+    world.pass(Duration::from_secs(8)).await;
     assert_eq!(world.runtime.running(), Vec::<String>::new());
     assert_eq!(world.runtime.held(), 0, "nor is anything else of them left");
     assert_eq!(world.runtime.grace("b"), Some(2));
+    assert_eq!(world.runtime.count("StopContainer", "b"), 1);
 }

@@ -216,7 +216,7 @@ pub(super) fn write_configuration(folder: &Path) {
     // On a machine that has it pods are confined, as they are by default.
     let enabled = fs::read_to_string("/sys/module/apparmor/parameters/enabled");
     let has_no_apparmor = !enabled.is_ok_and(|it| it.starts_with('Y'));
-    // Alone on a host it is the host's; that of instances is `crun` where they have it.
+    // Instances have `crun` beside it, for pods that ask for it.
     let runtime = std::env::var("NODESTEAD_OCI_RUNTIME").unwrap_or_else(|_| "runc".to_owned());
     let config = format!(
         r#"version = 2
